@@ -1,0 +1,1 @@
+"""What outlives a process: rows, encrypted columns, message bytes. Imports nothing of ours and decides nothing."""

@@ -1,0 +1,98 @@
+"""Senders' accounts, their addresses and app passwords, and the journal of the gateway itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from storage.tables import Account, AccountAddress, AppPassword, Journal
+from storage.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRow:
+    id: str
+    state: str
+    language: str | None
+    created_at: datetime
+    details: dict[str, Any]
+    addresses: tuple[str, ...]  # as given by the account holder
+
+
+async def add(
+    vault: Vault,
+    account_id: str,
+    address: str,
+    index: str,
+    language: str | None,
+    details: Mapping[str, Any],
+    now: datetime,
+) -> None:
+    """Inside a transaction. Raises IntegrityError where another account has the address. index: keyed comparison form."""
+    await Account.create(
+        id=account_id,
+        state="active",
+        language=language,
+        created_at=now,
+        details=vault.seal_json(dict(details), f"account/{account_id}"),
+    )
+    await AccountAddress.create(
+        account_id=account_id,
+        address_index=index,
+        address=vault.seal(address.encode(), f"address/{account_id}"),
+        proven_at=now,
+    )
+
+
+async def add_password(
+    vault: Vault, password_id: str, account_id: str, prefix: str, digest: str, label: str, now: datetime
+) -> None:
+    await AppPassword.create(
+        id=password_id,
+        account_id=account_id,
+        prefix=prefix,
+        digest=digest,
+        created_at=now,
+        details=vault.seal_json({"label": label}, f"password/{password_id}"),
+    )
+
+
+async def password(prefix: str) -> tuple[str, str] | None:
+    """(account id, digest) of the app password with this prefix, unless revoked."""
+    row = await AppPassword.get_or_none(prefix=prefix, revoked_at=None)
+    return None if row is None else (row.account_id, row.digest)
+
+
+async def by_index(index: str) -> str | None:
+    row = await AccountAddress.get_or_none(address_index=index)
+    return None if row is None else row.account_id
+
+
+async def account(vault: Vault, account_id: str) -> AccountRow | None:
+    row = await Account.get_or_none(id=account_id)
+    if row is None:
+        return None
+    found = await AccountAddress.filter(account_id=account_id).order_by("id")
+    addresses = tuple(vault.open(bytes(a.address), f"address/{account_id}").decode() for a in found)
+    details = vault.open_json(bytes(row.details), f"account/{account_id}")
+    return AccountRow(row.id, row.state, row.language, row.created_at, details, addresses)
+
+
+async def accounts(vault: Vault) -> list[AccountRow]:
+    ids = await Account.all().order_by("created_at").values_list("id", flat=True)
+    found = [await account(vault, str(i)) for i in ids]
+    return [row for row in found if row is not None]
+
+
+async def note(vault: Vault, at: datetime, topic: str, details: Mapping[str, Any]) -> None:
+    await Journal.create(at=at, topic=topic, details=vault.seal_json(dict(details), f"journal/{topic}"))
+
+
+async def noted(vault: Vault, topic: str, since: datetime) -> list[dict[str, Any]]:
+    rows = await Journal.filter(topic=topic, at__gte=since).order_by("at")
+    return [
+        {"at": r.at, **({} if r.details is None else vault.open_json(bytes(r.details), f"journal/{topic}"))}
+        for r in rows
+    ]

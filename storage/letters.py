@@ -1,0 +1,116 @@
+"""Deposits, letters and their wrapped data keys. Only register.py calls this module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from datetime import datetime
+from typing import Any
+
+from tortoise.expressions import F, Q
+
+from storage.rows import DepositRow, LetterRow
+from storage.tables import Deposit, Letter, VaultKey
+from storage.vault import Vault
+
+_LETTER = [f.name for f in fields(LetterRow)]
+_DEPOSIT = [f.name for f in fields(DepositRow)]
+
+
+async def add_deposit(vault: Vault, row: DepositRow) -> None:
+    await Deposit.create(**{**asdict(row), "details": vault.seal_json(row.details, f"deposit/{row.id}")})
+
+
+async def add_letters(vault: Vault, rows: Sequence[LetterRow]) -> None:
+    await Letter.bulk_create(
+        [Letter(**{**asdict(row), "details": vault.seal_json(row.details, f"letter/{row.id}")}) for row in rows]
+    )
+
+
+async def add_keys(vault: Vault, deposit_id: str, data_key: bytes, holders: Sequence[str]) -> None:
+    """Wrap the data key once for each holder: letter ids, or "sender" for the archive."""
+    await VaultKey.bulk_create(
+        [
+            VaultKey(deposit_id=deposit_id, holder=holder, wrapped=vault.wrap(data_key, deposit_id, holder))
+            for holder in holders
+        ]
+    )
+
+
+async def data_key(vault: Vault, deposit_id: str, holder: str) -> bytes | None:
+    row = await VaultKey.get_or_none(deposit_id=deposit_id, holder=holder)
+    return None if row is None else vault.unwrap(bytes(row.wrapped), deposit_id, holder)
+
+
+async def move(letter_id: str, expected: str, state: str, records: int, columns: Mapping[str, Any]) -> bool:
+    """Compare-and-set: False where the letter was not in the state *expected*. Takes the row's lock till the commit."""
+    changed = await Letter.filter(id=letter_id, state=expected).update(
+        state=state, chain_length=F("chain_length") + records, **columns
+    )
+    return changed == 1
+
+
+async def set_columns(letter_id: str, columns: Mapping[str, Any]) -> None:
+    """Change columns that no evidence speaks of (an open choice, a printed day)."""
+    await Letter.filter(id=letter_id).update(**columns)
+
+
+async def print_last_day(letter_id: str, day: Any) -> None:
+    """Remember the latest last day that a notice printed; it only ever grows."""
+    await Letter.filter(Q(printed_last_day__isnull=True) | Q(printed_last_day__lt=day), id=letter_id).update(
+        printed_last_day=day
+    )
+
+
+async def letter(vault: Vault, **where: Any) -> LetterRow | None:
+    rows = await letters(vault, limit_to=1, **where)
+    return rows[0] if rows else None
+
+
+async def letters(vault: Vault, *conditions: Q, limit_to: int = 10_000, **where: Any) -> list[LetterRow]:
+    query = Letter.filter(*conditions, **where).order_by("created_at", "id").limit(limit_to)
+    return [_letter(vault, row) for row in await query.values(*_LETTER)]
+
+
+async def ids_of(deposit_id: str) -> list[tuple[str, str, str]]:
+    """(letter id, recipient index, state) of a deposit's letters, in the order they were made."""
+    rows = (
+        await Letter.filter(deposit_id=deposit_id)
+        .order_by("created_at", "id")
+        .values_list("id", "recipient_index", "state")
+    )
+    return [(str(a), str(b), str(c)) for a, b, c in rows]
+
+
+async def deposit(vault: Vault, **where: Any) -> DepositRow | None:
+    rows = await Deposit.filter(**where).limit(1).values(*_DEPOSIT)
+    return _deposit(vault, rows[0]) if rows else None
+
+
+async def deposits(vault: Vault) -> list[DepositRow]:
+    return [_deposit(vault, row) for row in await Deposit.all().order_by("received_at").values(*_DEPOSIT)]
+
+
+def due_reminder(now: datetime) -> Q:
+    return Q(state="notified", next_reminder_at__lte=now, closes_at__gt=now)
+
+
+def due_lapse(now: datetime) -> Q:
+    """Windows that have closed and hold no open choice."""
+    return Q(state="notified", closes_at__lte=now) & (Q(open_until__isnull=True) | Q(open_until__lte=now))
+
+
+def due_discard(now: datetime) -> Q:
+    return Q(state="held", hold_until__lte=now)
+
+
+def _letter(vault: Vault, row: Mapping[str, Any]) -> LetterRow:
+    values = dict(row)
+    values["details"] = vault.open_json(bytes(row["details"]), f"letter/{row['id']}")
+    return LetterRow(**values)
+
+
+def _deposit(vault: Vault, row: Mapping[str, Any]) -> DepositRow:
+    values = dict(row)
+    values["details"] = vault.open_json(bytes(row["details"]), f"deposit/{row['id']}")
+    return DepositRow(**values)

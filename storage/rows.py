@@ -1,0 +1,116 @@
+"""Turning table rows into frozen values and back, decrypting their sealed columns on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class LetterRow:
+    """A letter as stored; `details` decrypted. The meaning of each field stands in tables.Letter."""
+
+    id: str
+    deposit_id: str
+    account_id: str
+    state: str
+    chain_length: int
+    recipient_index: str
+    consignment: str
+    reference: str
+    generation: int
+    token_digest: str
+    profile: str
+    language: str
+    created_at: datetime
+    hold_until: datetime | None
+    deposited_at: datetime | None
+    printed_last_day: date | None
+    notice_day: date | None
+    last_day: date | None
+    closes_at: datetime | None
+    proof_due_at: datetime | None
+    next_reminder_at: datetime | None
+    reminders: int
+    notices_taken: int
+    notices_bounced: int
+    asked_at: datetime | None
+    open_until: datetime | None
+    decision: str | None
+    decided_at: datetime | None
+    handed_over_at: datetime | None
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DepositRow:
+    id: str
+    account_id: str
+    message_index: str
+    content_index: str
+    size: int
+    blob: str
+    gesture: str
+    profile: str
+    received_at: datetime
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    seq: int
+    letter_id: str
+    n: int
+    event: str
+    at: datetime
+    record_digest: str
+    previous: str
+    commitment: str
+    batch_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvidence:
+    """A ledger row and its body, on their way in. record, salt and private are plaintext."""
+
+    letter_id: str
+    n: int
+    event: str
+    at: datetime
+    record_digest: str
+    previous: str
+    commitment: str
+    record: bytes
+    salt: bytes
+    private: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class IntentRow:
+    """A mail that is owed. `details` decrypted."""
+
+    id: str
+    letter_id: str
+    kind: str
+    n: int
+    dedupe: str
+    message_id: str
+    state: str
+    attempts: int
+    created_at: datetime
+    due_at: datetime
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CodeRow:
+    id: str
+    letter_id: str
+    choice: str
+    state: str
+    tries: int
+    code_digest: str
+    nonce_digest: str
+    asked_at: datetime
+    expires_at: datetime
