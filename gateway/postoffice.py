@@ -176,7 +176,7 @@ class PostOffice:
         """Queue the next reminder and set the one after it; reminders never move D."""
         if row.notice_day is None:
             raise NotAllowed(detail="no window")
-        window = self._stored_window(row)
+        window = self.stored_window(row)
         number = row.reminders + 1
         later = [when for when in self.office.profile.reminders_due(window) if when > at]
         columns = {"reminders": number, "next_reminder_at": later[0] if later else None}
@@ -265,7 +265,7 @@ class PostOffice:
             window = self.office.profile.window(at + timedelta(days=(printed - window.last_day).days))
         return window
 
-    def _stored_window(self, row: LetterRow) -> Window:
+    def stored_window(self, row: LetterRow) -> Window:
         if row.notice_day is None or row.last_day is None or row.closes_at is None or row.proof_due_at is None:
             raise NotAllowed(detail="no window")
         return Window(row.notice_day, row.last_day, row.closes_at, row.proof_due_at, row.details["zone"])

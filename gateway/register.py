@@ -261,6 +261,10 @@ class Register:
     async def records(self, letter_id: str) -> list[bytes]:
         return await ledger.records(self.database.vault, letter_id)
 
+    async def events(self, letter_id: str) -> list[tuple[int, Event]]:
+        """(n, event) of a letter's evidence, first to last."""
+        return [(row.n, Event(row.event)) for row in await ledger.rows(letter_id)]
+
     async def print_last_day(self, letter_id: str, day: Any) -> None:
         """Note the last day that a notice is about to print, before it is sent (DESIGN.md 3)."""
         await letters.print_last_day(letter_id, day)

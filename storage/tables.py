@@ -3,6 +3,7 @@
 Personal data and letters stand in columns of ciphertext only (suffix-free `details`, `address`, `record`...: AES-256-GCM by
 vault.Vault); what must be found again has a keyed index (HMAC-SHA-256) beside it. Wide types from the first day, columns are
 only ever added: altering one rebuilds the table on SQLite and loses rows and indexes (docs/decisions/).
+A docstring's first line becomes the table's comment in SQL: no semicolon in it, tortoise splits there.
 Instants are UTC. Identifiers are 32 hexadecimal digits, digests 64.
 """
 
@@ -124,7 +125,7 @@ class Letter(Model):
 
 
 class Ledger(Model):
-    """The append-only chain of evidence digests; triggers refuse UPDATE and DELETE."""
+    """The append-only chain of evidence digests: triggers refuse UPDATE and DELETE."""
 
     seq = fields.BigIntField(primary_key=True)
     letter_id = fields.CharField(max_length=32)
@@ -154,7 +155,7 @@ class Batch(Model):
 
 
 class EvidenceBody(Model):
-    """What a ledger row commits to; erasable, and encrypted."""
+    """What a ledger row commits to: erasable, and encrypted."""
 
     id = fields.BigIntField(primary_key=True)
     letter_id = fields.CharField(max_length=32)
@@ -226,7 +227,7 @@ class Code(Model):
 
 
 class PortalSession(Model):
-    """An identified recipient's session with one letter; the secret is kept as SHA-256."""
+    """An identified recipient's session with one letter (the secret is kept as SHA-256)."""
 
     id = fields.CharField(max_length=64, primary_key=True)
     letter_id = fields.CharField(max_length=32, db_index=True)

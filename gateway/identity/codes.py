@@ -71,8 +71,7 @@ async def check(links: Links, letter_id: str, choice: str, code: str, nonce: str
     digits = "".join(c for c in code[:32] if c.isdigit() and c.isascii())
     if taken <= TRIES and hmac.compare_digest(row.code_digest, links.code_digest(row.id, digits)):
         return by_mailed_code(letter_id, row.id, now)
-    if taken >= TRIES:
-        if await outbox.end_code(row.id, "locked"):
-            raise Locked
-        raise WrongCode
+    # Only the last wrong try locks: requests that found no try left must not take the code from a right one in flight.
+    if taken == TRIES and await outbox.end_code(row.id, "locked"):
+        raise Locked
     raise WrongCode("Wrong code. Please check the digits and try again.")

@@ -1,0 +1,84 @@
+"""Made proofs: each sealed document is made once, kept encrypted beside its letter, and the same bytes ever after.
+
+Not here: what a proof looks like (proof/), when one is owed (postoffice.py), which mail carries it (dispatch/mails.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from gateway.core.errors import NotFound, OurFault
+from gateway.core.evidence import parse_record
+from gateway.core.letter import Event
+from gateway.office import Office
+from gateway.register import Register
+from storage import outbox
+from storage.rows import LetterRow
+from storage.vault import Sealed
+
+RECEIPT_PART = "receipt.pdf"
+_RECEIPTS = (Event.HAND_OVER, Event.REFUSE)
+
+
+@dataclass(frozen=True)
+class Proofs:
+    office: Office
+
+    async def parts(self, row: LetterRow, n: int, language: str) -> dict[str, bytes]:
+        """The sender's proof of record *n*: file name to bytes."""
+
+        def make(record: bytes) -> Mapping[str, bytes]:
+            return self.office.press.make(record, language, self.office.clock.now())
+
+        return await self._once(row, n, "sender", lambda part: part != RECEIPT_PART, make)
+
+    async def receipt(self, row: LetterRow) -> bytes:
+        """The recipient's own receipt of what he did. Raises NotFound before he did anything."""
+        n = next((n for n, event in await self.office.register.events(row.id) if event in _RECEIPTS), None)
+        if n is None:
+            raise NotFound("There is no receipt yet.")
+
+        def make(record: bytes) -> Mapping[str, bytes]:
+            # After a refusal the sender stays unknown (CPCE R.53-3 I); whoever accepted knows him.
+            anonymous = self.office.profile.anonymous and parse_record(record)["event"] == Event.REFUSE
+            pdf = self.office.press.receipt(record, row.language, self.office.clock.now(), anonymous=anonymous)
+            return {RECEIPT_PART: pdf}
+
+        found = await self._once(row, n, row.id, lambda part: part == RECEIPT_PART, make)
+        return found[RECEIPT_PART]
+
+    async def _once(
+        self,
+        row: LetterRow,
+        n: int,
+        holder: str,
+        wanted: Callable[[str], bool],
+        make: Callable[[bytes], Mapping[str, bytes]],
+    ) -> dict[str, bytes]:
+        register: Register = self.office.register
+        key = await register.data_key(row.deposit_id, holder)
+        kept = [row for row in await outbox.proofs(row.id, n) if wanted(row[1])]
+        if not kept:
+            made = await asyncio.to_thread(make, await register.record(row.id, n))
+            for part, data in made.items():
+                try:
+                    blob = await self.office.blobs.keep_bytes(data, key)
+                except OSError as error:
+                    raise OurFault(detail=f"proof not kept: {error}") from error
+                sha256 = hashlib.sha256(data).hexdigest()
+                await outbox.add_proof(row.id, n, part, blob, sha256, self.office.clock.now())
+            # Somebody may have made the same one meanwhile: what was registered first is the proof.
+            kept = [row for row in await outbox.proofs(row.id, n) if wanted(row[1])]
+        return {part: await self._read(blob, key, sha256) for _, part, blob, sha256 in kept}
+
+    async def _read(self, blob: str, key: bytes, sha256: str) -> bytes:
+        try:
+            data = await self.office.blobs.read(blob, key)
+        except (OSError, Sealed) as error:
+            raise OurFault(detail=f"proof {blob}: {error}") from error
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise OurFault(detail=f"proof {blob}: other bytes than were made")
+        return data
