@@ -111,8 +111,12 @@ class Deposits:
 
     async def _join(self, mail: _Mail, known: DepositRow) -> Receipt:
         if known.content_index != mail.content_index:
-            raise BadContent("Another message with this Message-ID was deposited before; send this one under a new Message-ID.")
-        present = {index: (letter_id, state) for letter_id, index, state in await self.office.register.letters_of(known.id)}
+            raise BadContent(
+                "Another message with this Message-ID was deposited before; send this one under a new Message-ID."
+            )
+        present = {
+            index: (letter_id, state) for letter_id, index, state in await self.office.register.letters_of(known.id)
+        }
         wanted = [(self._recipient_index(known.id, to), to) for to in mail.understood.recipients]
         missing = [to for index, to in wanted if index not in present]
         if not missing:
@@ -192,7 +196,12 @@ class Deposits:
         return {
             "consignment": consignment,
             "letter": letter_id,
-            "profile": {"id": profile.id, "level": profile.level, "policy": profile.policy, "title": dict(profile.title)},
+            "profile": {
+                "id": profile.id,
+                "level": profile.level,
+                "policy": profile.policy,
+                "title": dict(profile.title),
+            },
             "issuer": {"name": house.operator_name, "domain": house.domain, "address": house.operator_address},
             "sender": {
                 "name": mail.account.name,
@@ -217,5 +226,3 @@ class Deposits:
     def _recipient_index(self, deposit_id: str, to: Addressee) -> str:
         # Bound to the deposit, so that the column does not tell which letters go to the same person.
         return self.office.vault.index("recipient", deposit_id, comparison_form(to.address))
-
-

@@ -79,4 +79,3 @@ class Links:
 def token_digest(token: str) -> str:
     """How a token, a session secret or a decision nonce is kept."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
-

@@ -1,7 +1,7 @@
 """The post office: the verbs of a letter's life. Every edge (SMTP, portal, timers, commands) calls these and nothing deeper.
 
-Each verb decides by core/letter.py and core/profile.py, says what becomes evidence and which mails are owed, and hands one step to
-the register. Not here: how a deposit is understood (deposits.py), sending (dispatch/), identification (identity/).
+Each verb decides by core/letter.py and core/profile.py, says what becomes evidence and which mails are owed, and hands one
+step to the register. Not here: how a deposit is understood (deposits.py), sending (dispatch/), identification (identity/).
 """
 
 from __future__ import annotations
@@ -134,9 +134,7 @@ class PostOffice:
         if event is Event.REFUSE:
             mails.append(self._to_recipient(RECEIPT, at))
         columns = {"decision": event.value, "decided_at": at, "next_reminder_at": None}
-        await self._commit(
-            Move(row, [entry], columns, mails, cancel=UNSENT, code_used=identified.code_id)
-        )
+        await self._commit(Move(row, [entry], columns, mails, cancel=UNSENT, code_used=identified.code_id))
 
     async def hand_over(
         self, row: LetterRow, identified: Mapping[str, Any], form: str, began: datetime, at: datetime, visitor: Visitor

@@ -1,12 +1,11 @@
 """The recipient's side of the post office: the Counter that the portal talks to.
 
-Looking changes nothing; a choice mails a code; a right code makes the decision; the letter is shown to an identified session only.
+Looking changes nothing; a choice mails a code; a right code makes the decision; only an identified session sees the letter.
 Not here: pages and cookies (web/portal), what a decision leads to (postoffice.py), codes (identity/).
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from gateway.archive import Archive
 from gateway.core.errors import (
     NotAllowed,
     NotFound,
@@ -33,11 +33,9 @@ from gateway.identity import codes
 from gateway.links import token_digest, typed
 from gateway.office import Office
 from gateway.postoffice import CODE, PostOffice, network
-from gateway.proofs import Proofs
 from gateway.register import Entry, Mail, Move, Stale
 from storage import outbox
-from storage.rows import DepositRow, LetterRow
-from storage.vault import Sealed
+from storage.rows import LetterRow
 
 _log = structlog.get_logger("counter")
 _UNKNOWN = frozenset({State.HELD, State.WITHDRAWN, State.DISCARDED})
@@ -78,7 +76,7 @@ class RecipientCounter:
 
     office: Office
     postoffice: PostOffice
-    proofs: Proofs
+    archive: Archive
     guesses: Guesses = field(default_factory=Guesses)
 
     async def find(self, reference: str, access_code: str, visitor: Visitor) -> str:
@@ -138,7 +136,7 @@ class RecipientCounter:
         await self._session(row, session)
         if row.state not in _OPENED:
             raise NotAllowed("This letter was not accepted.")
-        deposit, raw = await self._bytes(row)
+        deposit, raw = await self.archive.original(row, row.id)
         subject = row.details["subject"]
         return Content(
             showing=self._showing(row, token),
@@ -182,7 +180,7 @@ class RecipientCounter:
     async def receipt(self, token: str, session: str) -> bytes:
         row = await self._row(token)
         await self._session(row, session)
-        return await self.proofs.receipt(row)
+        return await self.archive.receipt(row)
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
@@ -227,7 +225,9 @@ class RecipientCounter:
             await self._bounded_fact(row, Event.CODE_LOCKED, _MOST_FETCHES, {"choice": choice}, visitor)
         if choice != "read" and row.decision is not None:
             return Decided(self._showing(row, token), None, first=False)
-        raise WrongCode from error if isinstance(error, Stale) else error
+        if isinstance(error, Stale):
+            raise WrongCode from error
+        raise error
 
     async def _open_session(self, row: LetterRow, identified: dict[str, Any], now: datetime) -> str:
         secret = secrets.token_urlsafe(32)
@@ -245,19 +245,6 @@ class RecipientCounter:
         if row is None or row.state in _UNKNOWN:
             raise NotFound
         return row
-
-    async def _bytes(self, row: LetterRow) -> tuple[DepositRow, bytes]:
-        deposit = await self.office.register.deposit(id=row.deposit_id)
-        if deposit is None:
-            raise OurFault(detail=f"letter {row.id} without its deposit")
-        key = await self.office.register.data_key(row.deposit_id, row.id)
-        try:
-            raw = await self.office.blobs.read(deposit.blob, key)
-        except (OSError, Sealed) as error:
-            raise OurFault(detail=f"letter {row.id}: {error}") from error
-        if hashlib.sha256(raw).hexdigest() != deposit.details["sha256"]:
-            raise OurFault(detail=f"letter {row.id}: other bytes than were deposited")
-        return deposit, raw
 
     async def _bounded_fact(
         self, row: LetterRow, event: Event, most: int, facts: dict[str, Any], visitor: Visitor

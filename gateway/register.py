@@ -11,7 +11,7 @@ import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -115,6 +115,8 @@ class Register:
 
     database: Database
     clock: Clock
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set after every commit; whoever waits for work clears it."""
     _waiting: list[tuple[Step, asyncio.Future[None]]] = field(default_factory=list)
     _writer: asyncio.Task[None] | None = None
 
@@ -142,6 +144,7 @@ class Register:
             except Exception as error:  # noqa: BLE001 - the commit itself failed: nobody's step is durable
                 _log.error("commit failed", error=type(error).__name__, detail=str(error))
                 failures = [OurFault(detail=str(error))] * len(batch)
+            self.changed.set()
             for (_, future), failure in zip(batch, failures, strict=True):
                 if failure is None:
                     future.set_result(None)
@@ -238,6 +241,17 @@ class Register:
         condition = {"reminder": letters.due_reminder, "lapse": letters.due_lapse, "discard": letters.due_discard}[what]
         return await letters.letters(self.database.vault, condition(now), limit_to=500)
 
+    async def overdue(self, now: datetime, grace: timedelta, ahead: timedelta) -> list[tuple[LetterRow, str]]:
+        """Letters whose proof of non-claim may be late: window closed for *grace* and no lapse, or a proof due within
+        *ahead* whose mail did not leave."""
+        vault = self.database.vault
+        found = [(row, "the window closed and no proof was made") for row in await self.due("lapse", now - grace)]
+        for row in await letters.letters(vault, letters.proof_due(now, now + ahead), limit_to=500):
+            waiting = await outbox.intents(vault, letter_id=row.id, kind="status", state=outbox.DUE)
+            if waiting:
+                found.append((row, "the proof has not left yet"))
+        return found
+
     async def deposit(self, **where: Any) -> DepositRow | None:
         return await letters.deposit(self.database.vault, **where)
 
@@ -313,8 +327,8 @@ def _intents(letter_id: str, made: Sequence[NewEvidence], mails: Sequence[Mail])
         # At most one mail of a kind for one piece of evidence; what speaks of none (a code) is single by itself.
         dedupe = f"{letter_id}:{mail.kind}:{mail.key or n or intent_id}"
         rows.append(
-            outbox.NewIntent(intent_id, letter_id, mail.kind, n, dedupe, mail.message_id, mail.due_at, dict(mail.details))
+            outbox.NewIntent(
+                intent_id, letter_id, mail.kind, n, dedupe, mail.message_id, mail.due_at, dict(mail.details)
+            )
         )
     return rows
-
-

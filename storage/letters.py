@@ -100,6 +100,10 @@ def due_lapse(now: datetime) -> Q:
     return Q(state="notified", closes_at__lte=now) & (Q(open_until__isnull=True) | Q(open_until__lte=now))
 
 
+def proof_due(now: datetime, until: datetime) -> Q:
+    return Q(state__in=["unclaimed", "undeliverable"], proof_due_at__gt=now, proof_due_at__lte=until)
+
+
 def due_discard(now: datetime) -> Q:
     return Q(state="held", hold_until__lte=now)
 

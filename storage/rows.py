@@ -100,6 +100,7 @@ class IntentRow:
     attempts: int
     created_at: datetime
     due_at: datetime
+    outcome: str | None
     details: dict[str, Any]
 
 

@@ -1,5 +1,6 @@
-"""Made proofs: each sealed document is made once, kept encrypted beside its letter, and the same bytes ever after.
+"""What is kept of a letter: its bytes as they were deposited, and the proofs made of its records.
 
+Each sealed document is made once, kept encrypted beside its letter, and is the same bytes ever after.
 Not here: what a proof looks like (proof/), when one is owed (postoffice.py), which mail carries it (dispatch/mails.py).
 """
 
@@ -14,9 +15,8 @@ from gateway.core.errors import NotFound, OurFault
 from gateway.core.evidence import parse_record
 from gateway.core.letter import Event
 from gateway.office import Office
-from gateway.register import Register
 from storage import outbox
-from storage.rows import LetterRow
+from storage.rows import DepositRow, LetterRow
 from storage.vault import Sealed
 
 RECEIPT_PART = "receipt.pdf"
@@ -24,14 +24,24 @@ _RECEIPTS = (Event.HAND_OVER, Event.REFUSE)
 
 
 @dataclass(frozen=True)
-class Proofs:
+class Archive:
     office: Office
+
+    async def original(self, row: LetterRow, holder: str) -> tuple[DepositRow, bytes]:
+        """The deposit of a letter and its bytes. holder: the letter's id, or "sender". Raises NotAllowed once erased."""
+        register = self.office.register
+        deposit = await register.deposit(id=row.deposit_id)
+        if deposit is None:
+            raise OurFault(detail=f"letter {row.id} without its deposit")
+        key = await register.data_key(row.deposit_id, holder)
+        return deposit, await self._read(deposit.blob, key, deposit.details["sha256"])
 
     async def parts(self, row: LetterRow, n: int, language: str) -> dict[str, bytes]:
         """The sender's proof of record *n*: file name to bytes."""
 
         def make(record: bytes) -> Mapping[str, bytes]:
-            return self.office.press.make(record, language, self.office.clock.now())
+            made: Mapping[str, bytes] = self.office.press.make(record, language, self.office.clock.now())
+            return made
 
         return await self._once(row, n, "sender", lambda part: part != RECEIPT_PART, make)
 
@@ -58,7 +68,7 @@ class Proofs:
         wanted: Callable[[str], bool],
         make: Callable[[bytes], Mapping[str, bytes]],
     ) -> dict[str, bytes]:
-        register: Register = self.office.register
+        register = self.office.register
         key = await register.data_key(row.deposit_id, holder)
         kept = [row for row in await outbox.proofs(row.id, n) if wanted(row[1])]
         if not kept:
@@ -78,7 +88,7 @@ class Proofs:
         try:
             data = await self.office.blobs.read(blob, key)
         except (OSError, Sealed) as error:
-            raise OurFault(detail=f"proof {blob}: {error}") from error
+            raise OurFault(detail=f"blob {blob}: {error}") from error
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise OurFault(detail=f"proof {blob}: other bytes than were made")
+            raise OurFault(detail=f"blob {blob}: other bytes than were kept")
         return data
