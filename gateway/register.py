@@ -23,7 +23,7 @@ from gateway.core.letter import Event, State
 from gateway.core.merkle import tree_hash
 from storage import ledger, letters, outbox
 from storage.database import Conflict, Database, Failure
-from storage.rows import CodeRow, DepositRow, LetterRow, NewEvidence
+from storage.rows import Body, CodeRow, DepositRow, LedgerRow, LetterRow, NewEvidence
 
 _log = structlog.get_logger("register")
 _MOST = 64
@@ -278,6 +278,20 @@ class Register:
     async def events(self, letter_id: str) -> list[tuple[int, Event]]:
         """(n, event) of a letter's evidence, first to last."""
         return [(row.n, Event(row.event)) for row in await ledger.rows(letter_id)]
+
+    async def ledger(self) -> list[LedgerRow]:
+        """The whole ledger in its order, for checks."""
+        return await ledger.rows()
+
+    async def batches(self) -> list[tuple[str, int, str]]:
+        """(id, rows, Merkle root) of every commit."""
+        return await ledger.batches()
+
+    async def bodies(self, letter_id: str) -> list[Body]:
+        return await ledger.bodies(self.database.vault, letter_id)
+
+    async def deposits(self) -> list[DepositRow]:
+        return await letters.deposits(self.database.vault)
 
     async def print_last_day(self, letter_id: str, day: Any) -> None:
         """Note the last day that a notice is about to print, before it is sent (DESIGN.md 3)."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
-from typing import Any, cast
+from typing import cast
 
-from storage.rows import LedgerRow, NewEvidence
+from storage.rows import Body, LedgerRow, NewEvidence
 from storage.tables import Batch, EvidenceBody, Ledger
 from storage.vault import Vault
 
@@ -79,18 +78,12 @@ async def record(vault: Vault, letter_id: str, n: int) -> bytes | None:
     return None if row is None else vault.open(bytes(row.record), f"record/{letter_id}/{n}")
 
 
-async def bodies(vault: Vault, letter_id: str) -> list[tuple[int, bytes, bytes, dict[str, Any] | None]]:
-    """(n, record, salt, private facts) of a letter's bodies, for checks and disputes."""
-    out: list[tuple[int, bytes, bytes, dict[str, Any] | None]] = []
+async def bodies(vault: Vault, letter_id: str) -> list[Body]:
+    """A letter's bodies that were not erased, for checks and disputes."""
+    out = []
     for row in await EvidenceBody.filter(letter_id=letter_id).order_by("n"):
         where = f"{letter_id}/{row.n}"
-        private = None if row.private is None else json.loads(vault.open(bytes(row.private), f"private/{where}"))
-        out.append(
-            (
-                row.n,
-                vault.open(bytes(row.record), f"record/{where}"),
-                vault.open(bytes(row.salt), f"salt/{where}"),
-                private,
-            )
-        )
+        private = None if row.private is None else vault.open(bytes(row.private), f"private/{where}")
+        record = vault.open(bytes(row.record), f"record/{where}")
+        out.append(Body(row.n, record, vault.open(bytes(row.salt), f"salt/{where}"), private))
     return out

@@ -71,6 +71,16 @@ class LedgerRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Body:
+    """What a ledger row commits to, decrypted. private: canonical JSON with its own salt, for a dispute only."""
+
+    n: int
+    record: bytes
+    salt: bytes
+    private: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class NewEvidence:
     """A ledger row and its body, on their way in. record, salt and private are plaintext."""
 
