@@ -33,7 +33,13 @@ class Accounts:
     password_key: bytes
 
     async def open(
-        self, address: str, name: str, now: datetime, *, language: str | None = None, details: Mapping[str, Any] | None = None
+        self,
+        address: str,
+        name: str,
+        now: datetime,
+        *,
+        language: str | None = None,
+        details: Mapping[str, Any] | None = None,
     ) -> str:
         """Open an account and return its id. Raises Unusable for a bad address, a bad name or an address that is taken."""
         try:
@@ -60,15 +66,27 @@ class Accounts:
         Raises Unusable where *given* is too short or its first characters are taken.
         """
         secret = given or base64.b32encode(secrets.token_bytes(20)).decode().lower()
-        if len(secret) < 26 or len(secret) > 200 or not secret.isascii() or not secret.isprintable() or " " in secret:
-            raise Unusable("the app password must be 26 to 200 printable ASCII characters without blanks; or let Pli make one")
+        self.check_given(secret)
         try:
             await accounts.add_password(
-                self.database.vault, secrets.token_hex(16), account_id, secret[:_PREFIX], self._digest(secret), label, now
+                self.database.vault,
+                secrets.token_hex(16),
+                account_id,
+                secret[:_PREFIX],
+                self._digest(secret),
+                label,
+                now,
             )
         except Conflict as error:
             raise Unusable("another app password begins with the same 8 characters; choose another") from error
         return secret
+
+    def check_given(self, secret: str) -> None:
+        """Raises Unusable for an app password that could be guessed or typed wrongly."""
+        if not 26 <= len(secret) <= 200 or not secret.isascii() or not secret.isprintable() or " " in secret:
+            raise Unusable(
+                "the app password must be 26 to 200 printable ASCII characters without blanks; or let Pli make one"
+            )
 
     async def authenticate(self, username: str, password: str) -> Account:
         """The account behind an SMTP login: an address of it and one of its app passwords. Raises BadPassword."""

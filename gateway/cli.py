@@ -1,0 +1,277 @@
+"""The command `pli`: reads arguments, calls the gateway, prints. Exit 0 success, 1 the thing asked is false, 2 unusable input.
+
+Each command imports what it needs when it runs, so that `pli verify` touches neither database nor network.
+Not here: account and letter (commands.py), the demo (demo/), wiring (__main__.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import structlog
+
+from gateway.core.errors import PliError, Unusable
+
+if TYPE_CHECKING:
+    from gateway.running import PortalMaker
+    from gateway.settings import Settings
+
+
+@dataclass
+class Context:
+    """What the composition root brings, and what the first arguments said."""
+
+    make_portal: PortalMaker
+    config: Path | None = None
+
+    def settings(self) -> Settings:
+        from gateway import settings
+
+        return settings.load(self.config, os.environ)
+
+
+class Commands(click.Group):
+    """Turns our errors into one clear message and the exit code of DESIGN.md 7."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Unusable as error:
+            click.echo(f"pli: {error}", err=True)
+            ctx.exit(2)
+        except PliError as error:
+            click.echo(f"pli: {error}" + (f" ({error.detail})" if error.detail else ""), err=True)
+            ctx.exit(1)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if os.environ.get("PLI_DEBUG"):
+                raise
+            click.echo(f"pli: unexpected {type(error).__name__}: {error}; PLI_DEBUG=1 shows where", err=True)
+            ctx.exit(2)
+
+
+def log_to_stderr(level: int) -> None:
+    """Structured lines on stderr; stdout is for what a command was asked for."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.KeyValueRenderer(
+                key_order=["timestamp", "level", "event", "letter"], drop_missing=True
+            ),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+
+
+def run_async(work: Coroutine[Any, Any, int | None]) -> None:
+    """Run a command's coroutine in our event loop and exit with what it returns."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        code = runner.run(work)
+    if code:
+        click.get_current_context().exit(code)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config", type=click.Path(path_type=Path, dir_okay=False), help="The configuration file (or PLI_CONFIG)."
+)
+@click.version_option(package_name=None, version="0.1.0", prog_name="pli")
+@click.pass_obj
+def cli(obj: Context, config: Path | None) -> None:
+    """Pli, a registered e-mail gateway: letters in by mail, proofs out by mail.
+
+    Example: pli --config /etc/pli/pli.toml run
+    """
+    obj.config = config
+    log_to_stderr(logging.WARNING)
+
+
+@cli.command()
+@click.pass_obj
+def run(obj: Context) -> None:
+    """Run the gateway until it is told to stop.
+
+    Prints one line {"ready": true, ...} when it answers. Example: pli --config pli.toml run
+    """
+    log_to_stderr(logging.INFO)
+    settings = obj.settings()
+
+    async def work() -> None:
+        from gateway.running import announce, running, until_told
+
+        async with running(settings, obj.make_portal) as gateway:
+            announce(settings, gateway.ready())
+            await until_told(settings)
+
+    run_async(work())
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--letter", type=click.Path(path_type=Path), help="The letter's bytes (.eml), to be held against the proof."
+)
+@click.option(
+    "--trust", type=click.Path(path_type=Path), help="Certificates (PEM) that you trust as the root of seals."
+)
+@click.option("--json", "as_json", is_flag=True, help="The steps as JSON.")
+def verify(path: Path, letter: Path | None, trust: Path | None, as_json: bool) -> None:
+    """Check a proof offline: a status mail, a PDF, an evidence.json, or a folder of them.
+
+    Exit 0 valid and anchored in --trust, 3 intact but no --trust given, 1 invalid, 2 unreadable.
+
+    Example: pli verify proof.pdf --letter letter.eml --trust ca.pem
+    """
+    from gateway.proof.verifier import run_verify
+
+    text, code = run_verify(path, letter, trust, as_json)
+    click.echo(text)
+    click.get_current_context().exit(code)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True)
+@click.option("--no-contents", is_flag=True, help="Do not read the letters' bytes.")
+@click.pass_obj
+def check(obj: Context, as_json: bool, no_contents: bool) -> None:
+    """Check the whole store: chains, states, commits, letters' bytes, mails owed.
+
+    Exit 0 when all of it holds, 1 when something does not. Example: pli check --json
+    """
+    settings = obj.settings()
+
+    async def work() -> int:
+        from gateway.check import check as look
+        from gateway.opening import opened
+
+        async with opened(settings) as inside:
+            found = await look(inside.office, contents=not no_contents)
+        if as_json:
+            click.echo(json.dumps({"clean": not found.wrong, **vars(found)}, indent=2))
+        else:
+            click.echo(
+                f"{found.letters} letters of {found.deposits} deposits, {found.records} records in {found.commits} commits, "
+                f"{found.bytes_checked} bytes of letters read"
+            )
+            click.echo("\n".join(found.wrong) or "all of it holds")
+        return 1 if found.wrong else 0
+
+    run_async(work())
+
+
+@cli.command()
+@click.pass_obj
+def migrate(obj: Context) -> None:
+    """Make the database, or bring its schema up to date.
+
+    Example: pli --config pli.toml migrate
+    """
+    settings = obj.settings()
+
+    async def work() -> None:
+        from gateway.opening import bring_up_to_date
+
+        done = await bring_up_to_date(settings)
+        click.echo("\n".join(f"applied {name}" for name in done) or "the schema is up to date")
+
+    run_async(work())
+
+
+@cli.group()
+def keys() -> None:
+    """The gateway's keys: seals, DKIM, and the secrets that letters at rest depend on.
+
+    Example: pli keys show
+    """
+
+
+@keys.command("init")
+@click.pass_obj
+def keys_init(obj: Context) -> None:
+    """Make all keys, once, in [gateway] keys_dir. Keep a copy of that folder apart: without it no letter can be opened.
+
+    Example: pli keys init
+    """
+    from gateway import clock
+    from gateway.opening import make_keys
+
+    settings = obj.settings()
+    make_keys(settings, clock.from_settings(settings).now())
+    click.echo(f"keys made in {settings.gateway.keys_dir}; now publish what `pli dns` prints")
+
+
+@keys.command("show")
+@click.option("--json", "as_json", is_flag=True)
+@click.pass_obj
+def keys_show(obj: Context, as_json: bool) -> None:
+    """Show which keys there are: names, validity, fingerprints; never a secret.
+
+    Example: pli keys show
+    """
+    from gateway.proof.keys import show
+
+    rows = show(obj.settings().gateway.keys_dir)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        click.echo("\n".join("  ".join(str(value) for value in row.values()) for row in rows))
+
+
+@keys.command("export")
+@click.argument("target", type=click.Path(path_type=Path, file_okay=False))
+@click.pass_obj
+def keys_export(obj: Context, target: Path) -> None:
+    """Write what verifiers need to TARGET: ca.pem and dkim.txt. Publish it; it holds no secret.
+
+    Example: pli keys export ./trust
+    """
+    from gateway.proof.keys import export_trust
+
+    gateway = obj.settings().gateway
+    export_trust(gateway.keys_dir, target, _domains(gateway.domain, gateway.notice_domain))
+    click.echo(f"{target}: ca.pem and dkim.txt")
+
+
+@cli.command()
+@click.pass_obj
+def dns(obj: Context) -> None:
+    """Print the DNS records that this gateway needs, one per line: name, type, value.
+
+    Example: pli dns
+    """
+    from gateway import clock
+    from gateway.dispatch.dkim import dns_records
+    from gateway.proof.keys import load
+
+    settings = obj.settings()
+    gateway = settings.gateway
+    loaded = load(gateway.keys_dir, gateway.data_dir, clock.from_settings(settings).now())
+    for line in dns_records(loaded.dkim, _domains(gateway.domain, gateway.notice_domain)):
+        name, _, record = line.partition(" ")
+        click.echo(f'{name}. TXT "{record}"')
+    for domain in _domains(gateway.domain, gateway.letters_domain, gateway.notice_domain):
+        click.echo(f"{domain}. MX 10 {gateway.domain}.")
+    for domain in _domains(gateway.domain, gateway.notice_domain):
+        click.echo(f'{domain}. TXT "v=spf1 mx -all"')
+        click.echo(f'_dmarc.{domain}. TXT "v=DMARC1; p=reject; adkim=s; aspf=s"')
+
+
+def _domains(*names: str) -> list[str]:
+    return list(dict.fromkeys(names))
