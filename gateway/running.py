@@ -45,7 +45,11 @@ class Portal(Protocol):
     async def stop(self) -> None: ...
 
 
-PortalMaker = Callable[[Counter, Office, Callable[[], Awaitable[bool]]], Portal]
+class PortalMaker(Protocol):
+    def __call__(
+        self, counter: Counter, office: Office, health: Callable[[], Awaitable[bool]], mailbox: Any = None
+    ) -> Portal:
+        """The web server for one gateway. mailbox: what the demo shows instead of the internet."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Running:
 
 
 @asynccontextmanager
-async def running(settings: Settings, make_portal: PortalMaker) -> AsyncIterator[Running]:
+async def running(settings: Settings, make_portal: PortalMaker, mailbox: Any = None) -> AsyncIterator[Running]:
     """A whole gateway for the time of the context; raises Unusable where a part of it cannot start."""
     async with opened(settings) as inside, AsyncExitStack() as stack:
         office = inside.office
@@ -95,7 +99,7 @@ async def running(settings: Settings, make_portal: PortalMaker) -> AsyncIterator
         counter = RecipientCounter(office, inside.postoffice, inside.archive)
         ports = dict(listeners.ports)
         if settings.web.listen is not None:
-            portal = make_portal(counter, office, lambda: _healthy(office))
+            portal = make_portal(counter, office, lambda: _healthy(office), mailbox)
             await portal.start()
             stack.push_async_callback(portal.stop)
             ports["web"] = portal.port

@@ -1,0 +1,105 @@
+"""The command `pli demo`: sets the stage, then plays by itself (--auto) or tells a person what to do and stays up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import click
+
+from gateway.cli import Context, cli, run_async
+from gateway.demo.mailbox import Received
+from gateway.demo.people import SmtpClient
+from gateway.demo.player import play, result, table
+from gateway.demo.stage import DEDICATED, LETTERS, Sender, Stage, sample_message, stage
+from gateway.running import announce, until_told
+
+_SAMPLE_TO = "recipient@example.net"
+
+
+@cli.command()
+@click.option("--auto", is_flag=True, help="Play four letters to their ends, verify every proof, and exit.")
+@click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path("demo"), show_default="./demo")
+@click.option("--base-port", type=click.IntRange(1024, 64000), help="20000 by default; any free ports with --auto.")
+@click.pass_obj
+def demo(obj: Context, auto: bool, folder: Path, base_port: int | None) -> None:
+    """Start a complete local gateway that needs nothing but this machine: its own CA, keys, SQLite, accounts and mailbox.
+
+    No mail leaves it: a page shows every mail that the gateway sent. Example: pli demo --auto
+    """
+    run_async(_auto(obj, folder, base_port) if auto else _by_hand(obj, folder, base_port or 20000))
+
+
+async def _auto(obj: Context, folder: Path, base_port: int | None) -> int:
+    began = time.monotonic()
+    async with stage(folder, base_port, obj.make_portal) as on:
+        rows, findings = await play(on, click.echo)
+        text = table(rows, findings)
+        written = result(rows, findings, time.monotonic() - began)
+        (on.out / "result.json").write_text(written + "\n", "utf-8")
+    click.echo(
+        f"\n{text}\n\n{on.out}: mails, proofs and the certificates to check them with ({time.monotonic() - began:.1f} s)"
+    )
+    return 0 if all(row.good for row in rows) and not findings.wrong else 1
+
+
+async def _by_hand(obj: Context, folder: Path, base_port: int) -> None:
+    async with stage(folder, base_port, obj.make_portal) as on:
+        ready = on.gateway.ready(
+            ca=str(on.ca),
+            urls={"portal": on.url, "mailbox": f"{on.url}/mailbox/"},
+            accounts=[{"address": s.address, "name": s.name, "app_password": s.app_password} for s in on.senders],
+        )
+        announce(on.gateway.office.settings, ready)
+        on.mailbox.listen(_say)
+        click.echo(_guide(on))
+        await asyncio.to_thread(_send_sample, on, on.senders[0])
+        await until_told(on.gateway.office.settings)
+        click.echo("\nstopping")
+
+
+def _send_sample(on: Stage, sender: Sender) -> None:
+    to = f"{_SAMPLE_TO.replace('@', '=')}@{LETTERS}"
+    text = "Dear recipient,\n\nthis is the sample letter of the demo.\n\nKind regards\nJane Doe\n"
+    port = on.gateway.ports["submissions"]
+    client = SmtpClient("127.0.0.1", port, str(on.ca), sender.address, sender.app_password)
+    client.send([to], sample_message(sender, to, "A sample letter", text))
+
+
+def _say(mail: Received) -> None:
+    """A line of the live list."""
+    click.echo(f"{mail.at:%Y-%m-%d %H:%M:%S}  {mail.event or 'mail':<14} to {mail.to:<28} {mail.subject}")
+
+
+def _guide(on: Stage) -> str:
+    ports, sender = on.gateway.ports, on.senders[0]
+    encoded = f"jane.roe=example.net@{LETTERS}"
+    return f"""
+Pli is running on this machine alone; stop it with Ctrl-C.
+
+  Every mail that it sent, to anybody:   {on.url}/mailbox/
+  A sample letter is on its way to {_SAMPLE_TO}: open its notice there and accept or refuse.
+
+Send a letter yourself, with swaks:
+
+  swaks --server 127.0.0.1:{ports["submissions"]} --tls-on-connect \\
+    --auth-user {sender.address} --auth-password {sender.app_password} \\
+    --from {sender.address} --to {encoded} \\
+    --header "Subject: My first letter" --body "Dear Jane, ..."
+
+or with a mail client:
+
+  outgoing server 127.0.0.1, port {ports["submissions"]} (TLS) or {ports["submission"]} (STARTTLS)
+  user {sender.address}, password {sender.app_password}
+  certificate authority to trust: {on.ca}
+  to: {encoded}, or {DEDICATED} with a first line "To: Jane Roe <jane.roe@example.net>"
+
+The clock began 20 days ago. To see what time does, write another offset (seconds) to the clock file:
+
+  echo 0 > {on.folder / "clock"}        now: reminders, then the proof of non-claim
+
+Check a proof that you saved:  pli verify proof.pdf --trust {on.ca}
+
+Mails, as they arrive:
+"""
