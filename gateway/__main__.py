@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway import cli, commands  # noqa: F401 - commands register themselves
-from gateway.counter import Counter
-from gateway.demo import command  # noqa: F401
-from gateway.office import Office
-from gateway.running import Portal
+
+if TYPE_CHECKING:
+    from gateway.counter import Counter
+    from gateway.office import Office
+    from gateway.running import Portal
 
 
 def make_portal(counter: Counter, office: Office, health: Callable[[], Awaitable[bool]], mailbox: Any = None) -> Portal:

@@ -1,9 +1,10 @@
-"""`pli account` and `pli letter`: what an operator does at the desk, from the shell."""
+"""`pli account` and `pli letter`: what an operator does at the desk, from the shell; and the way into the demo."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,6 +27,24 @@ def _inside(obj: Context, work: Callable[[Open], Awaitable[None]]) -> None:
             await work(inside)
 
     run_async(wrapped())
+
+
+@cli.command()
+@click.option("--auto", is_flag=True, help="Play four letters to their ends, verify every proof, and exit.")
+@click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path("demo"), show_default="./demo")
+@click.option("--base-port", type=click.IntRange(1024, 64000), help="20000 by default; any free ports with --auto.")
+@click.pass_obj
+def demo(obj: Context, auto: bool, folder: Path, base_port: int | None) -> None:
+    """Start a complete local gateway that needs nothing but this machine: its own CA, keys, SQLite, accounts and mailbox.
+
+    No mail leaves it: a page shows every mail that the gateway sent. Example: pli demo --auto
+    """
+    from gateway.demo import command
+
+    if auto:
+        run_async(command.auto(obj.make_portal, folder, base_port))
+    else:
+        run_async(command.by_hand(obj.make_portal, folder, base_port or 20000))
 
 
 @cli.group()

@@ -1,4 +1,4 @@
-"""The command `pli demo`: sets the stage, then plays by itself (--auto) or tells a person what to do and stays up."""
+"""`pli demo` on its stage: plays by itself (--auto), or tells a person what to do and stays up."""
 
 from __future__ import annotations
 
@@ -8,32 +8,18 @@ from pathlib import Path
 
 import click
 
-from gateway.cli import Context, cli, run_async
 from gateway.demo.mailbox import Received
 from gateway.demo.people import SmtpClient
 from gateway.demo.player import play, result, table
 from gateway.demo.stage import DEDICATED, LETTERS, Sender, Stage, sample_message, stage
-from gateway.running import announce, until_told
+from gateway.running import PortalMaker, announce, until_told
 
 _SAMPLE_TO = "recipient@example.net"
 
 
-@cli.command()
-@click.option("--auto", is_flag=True, help="Play four letters to their ends, verify every proof, and exit.")
-@click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path("demo"), show_default="./demo")
-@click.option("--base-port", type=click.IntRange(1024, 64000), help="20000 by default; any free ports with --auto.")
-@click.pass_obj
-def demo(obj: Context, auto: bool, folder: Path, base_port: int | None) -> None:
-    """Start a complete local gateway that needs nothing but this machine: its own CA, keys, SQLite, accounts and mailbox.
-
-    No mail leaves it: a page shows every mail that the gateway sent. Example: pli demo --auto
-    """
-    run_async(_auto(obj, folder, base_port) if auto else _by_hand(obj, folder, base_port or 20000))
-
-
-async def _auto(obj: Context, folder: Path, base_port: int | None) -> int:
+async def auto(make_portal: PortalMaker, folder: Path, base_port: int | None) -> int:
     began = time.monotonic()
-    async with stage(folder, base_port, obj.make_portal) as on:
+    async with stage(folder, base_port, make_portal) as on:
         rows, findings = await play(on, click.echo)
         text = table(rows, findings)
         written = result(rows, findings, time.monotonic() - began)
@@ -44,8 +30,8 @@ async def _auto(obj: Context, folder: Path, base_port: int | None) -> int:
     return 0 if all(row.good for row in rows) and not findings.wrong else 1
 
 
-async def _by_hand(obj: Context, folder: Path, base_port: int) -> None:
-    async with stage(folder, base_port, obj.make_portal) as on:
+async def by_hand(make_portal: PortalMaker, folder: Path, base_port: int) -> None:
+    async with stage(folder, base_port, make_portal) as on:
         ready = on.gateway.ready(
             ca=str(on.ca),
             urls={"portal": on.url, "mailbox": f"{on.url}/mailbox/"},
