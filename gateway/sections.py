@@ -103,6 +103,7 @@ class Gateway(Section):
     data_dir: Path = Path("/var/lib/pli")
     keys_dir: Path = Path("/etc/pli/keys")
     profile: str = Field(default="fr", pattern=r"^[a-z][a-z0-9-]{0,31}$")
+    language: str = Field(default="fr", pattern=r"^[a-z]{2}$")
     environment: Literal["production", "demo"] = "production"
 
     @model_validator(mode="before")
