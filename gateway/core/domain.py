@@ -37,9 +37,7 @@ def _mapped(text: str) -> str:
     if text.isascii():
         return text.lower()
     for _ in range(3):  # lower-casing may undo a composition and the reverse; it settles at once in practice
-        text, before = unicodedata.normalize("NFKC", text.translate(_DOTS).lower()), text
-        if text == before:
-            break
+        text = unicodedata.normalize("NFKC", text.translate(_DOTS).lower())
     return text
 
 
@@ -76,4 +74,6 @@ def _check_punycode(label: str) -> None:
     except (UnicodeError, ValueError, OverflowError):
         sound = False
     if not sound:
-        raise BadRecipient("The domain of this address starts with xn-- and is not the code of an international domain.")
+        raise BadRecipient(
+            "The domain of this address starts with xn-- and is not the code of an international domain."
+        )

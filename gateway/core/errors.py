@@ -47,7 +47,7 @@ class PliError(Exception):
     def smtp_reply(self) -> str:
         """The reply line for an SMTP peer (RFC 5321 4.2, RFC 3463), always one line of printable ASCII."""
         text = "".join(c if " " <= c <= "~" else "?" for c in str(self))
-        return f"{self.smtp_code} {self.enhanced} {text}"
+        return f"{self.smtp_code} {self.enhanced} {text}"[:510]  # RFC 5321 4.5.3.1.5: 512 octets with CRLF
 
 
 class Refused(PliError):

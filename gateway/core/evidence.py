@@ -93,10 +93,14 @@ def instant(at: datetime) -> str:
 
 
 def parse_instant(text: str) -> datetime:
+    """What `instant` wrote; raises Broken for every other writing, which strptime alone would take ("2026-3-1T…")."""
     try:
-        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+        at = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
     except (ValueError, TypeError) as error:
         raise Broken(f"not an instant: {text!r}") from error
+    if instant(at) != text:
+        raise Broken(f"not an instant: {text!r}")
+    return at
 
 
 def digest(record: bytes) -> str:
@@ -191,7 +195,7 @@ def _check_place(record: Mapping[str, Any]) -> None:
     chain, n, previous = record["chain"], record["n"], record["previous"]
     if not isinstance(chain, list) or not all(isinstance(d, str) and _HEX.fullmatch(d) for d in chain):
         raise Broken("the chain is not a list of SHA-256 digests")
-    if n != len(chain) + 1:
+    if type(n) is not int or n != len(chain) + 1:  # true would be 1
         raise Broken(f"record number {n} does not fit a chain of {len(chain)}")
     if previous != (chain[-1] if chain else GENESIS):
         raise Broken("previous is not the last digest of the chain")
