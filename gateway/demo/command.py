@@ -85,7 +85,10 @@ The clock began 20 days ago. To see what time does, write another offset (second
 
   echo 0 > {on.folder / "clock"}        now: reminders, then the proof of non-claim
 
-Check a proof that you saved:  pli verify proof.pdf --trust {on.ca}
+Check a proof that you saved, or look into the store:
+
+  pli verify proof.pdf --trust {on.ca}
+  pli --config {on.folder / "pli.toml"} letter list
 
 Mails, as they arrive:
 """

@@ -235,7 +235,9 @@ def _verify(folder: Path, ca: Path, row: Row) -> None:
     for path in [*sorted(folder.glob("*.eml")), folder]:
         if path.name != "letter.eml":
             text, code = run_verify(path, None, ca, False)
-            if code:
+            # A status mail without a proof holds a bare record: only a later proof in the folder vouches for it.
+            bare = path.suffix == ".eml" and not (folder / path.stem / "proof.pdf").exists()
+            if code != (3 if bare else 0):
                 row.failures.append(f"{path.name}: pli verify exits with {code}: {text}")
 
 

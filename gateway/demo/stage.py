@@ -1,7 +1,7 @@
 """The demo's stage: a complete gateway in one folder, with its own CA, keys, accounts and clock, and a mailbox for the internet.
 
 Everything is real but what lies outside: mails to the world go to the mailbox, time is the system's plus the offset in DIR/clock.
-Not here: what is played on it (player.py, byhand.py).
+Not here: what is played on it (player.py), what a person is told (command.py).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from gateway.core.errors import Unusable
+from gateway.demo.config import as_toml
 from gateway.demo.mailbox import Mailbox
 from gateway.opening import bring_up_to_date, make_keys, opened
 from gateway.proof.keys import export_trust, issue_server_certificate
@@ -77,7 +78,7 @@ async def stage(folder: Path, base_port: int | None, make_portal: PortalMaker) -
     ports = _ports(base_port)
     now = datetime.now(UTC)
     (folder / "clock").write_text(f"{START.total_seconds():.0f}\n", "ascii")
-    settings = _settings(folder, ports)
+    settings = _settings(folder, ports)  # without listeners that need a certificate, until there is one
     make_keys(settings, now - _KEYS_FROM)
     certificate, key = issue_server_certificate(
         settings.gateway.keys_dir, ["localhost", _HERE, DOMAIN], now - _KEYS_FROM
@@ -85,7 +86,8 @@ async def stage(folder: Path, base_port: int | None, make_portal: PortalMaker) -
     trust = folder / "out" / "trust"
     export_trust(settings.gateway.keys_dir, trust, [DOMAIN, NOTICES])
     ca = trust / "ca.pem"
-    settings = _with_tls(settings, certificate, key, ca)
+    settings = _with_tls(settings, ports, certificate, key, ca)
+    (folder / "pli.toml").write_text(as_toml(settings), "utf-8")
     await bring_up_to_date(settings)
     senders = await _open_accounts(settings)
     mailbox = await _start_mailbox(settings, ports, certificate, key)
@@ -140,19 +142,21 @@ def _settings(folder: Path, ports: Mapping[str, int]) -> Settings:
             email=f"help@{DOMAIN}",
             site=f"http://{_HERE}:{ports['web']}/about",
         ),
-        smtp=Smtp(
-            submissions=HostPort(_HERE, ports["submissions"]),
-            submission=HostPort(_HERE, ports["submission"]),
-            mx=HostPort(_HERE, ports["mx"]),
-        ),
+        smtp=Smtp(submissions=None, submission=None, mx=HostPort(_HERE, ports["mx"])),
         web=Web(listen=HostPort(_HERE, ports["web"])),
         dispatch=Dispatch(relay=HostPort(_HERE, ports["mailbox"])),
         clock=ClockSection(source=f"file:{folder / 'clock'}"),
     )
 
 
-def _with_tls(settings: Settings, certificate: Path, key: Path, ca: Path) -> Settings:
-    smtp = settings.smtp.model_copy(update={"tls_cert": certificate, "tls_key": key})
+def _with_tls(settings: Settings, ports: Mapping[str, int], certificate: Path, key: Path, ca: Path) -> Settings:
+    smtp = Smtp(
+        submissions=HostPort(_HERE, ports["submissions"]),
+        submission=HostPort(_HERE, ports["submission"]),
+        mx=HostPort(_HERE, ports["mx"]),
+        tls_cert=certificate,
+        tls_key=key,
+    )
     dispatch = settings.dispatch.model_copy(update={"ca": ca})
     return settings.model_copy(update={"smtp": smtp, "dispatch": dispatch})
 
