@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from gateway.core.profile import from_data
+from gateway.proof import keys
+from gateway.proof.bundle import Press
+from gateway.settings import conf_dir
+from tests.proof.samples import START
+
+
+@dataclass(frozen=True)
+class House:
+    """A gateway's keys, its press, and what it publishes for verifiers."""
+
+    keys_dir: Path
+    keys: keys.Keys
+    press: Press
+    ca: Path
+
+
+def make_house(folder: Path) -> House:
+    keys_dir = folder / "keys"
+    keys.init(
+        keys_dir,
+        domain="pli.test",
+        notice_domain="avis.test",
+        operator="Pli Demo",
+        not_before=START - timedelta(days=30),
+        demo=True,
+    )
+    loaded = keys.load(keys_dir, folder / "data", START)
+    keys.export_trust(keys_dir, folder / "trust", ["pli.test", "avis.test"])
+    profile = from_data(tomllib.loads((conf_dir() / "profiles" / "fr.toml").read_text("utf-8")))
+    return House(keys_dir, loaded, Press(loaded.seal, profile), folder / "trust" / "ca.pem")
+
+
+@pytest.fixture(scope="session")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> House:
+    """Another gateway of the same name: only its keys tell it from ours."""
+    return make_house(tmp_path_factory.mktemp("stranger"))
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory) -> House:
+    return make_house(tmp_path_factory.mktemp("house"))

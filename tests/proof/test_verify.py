@@ -1,0 +1,418 @@
+"""`pli verify`: what is true passes, what was touched fails, and what cannot be known is never called valid."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from datetime import timedelta
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.core.evidence import canonical
+from gateway.core.letter import Event
+from gateway.proof.sealcheck import Bad, check_sealed
+from gateway.proof.verifier import run_verify
+from tests.proof.conftest import House
+from tests.proof.samples import LETTER, START, chain, last_at
+
+VALID, INVALID, UNREADABLE, UNANCHORED = 0, 1, 2, 3
+
+
+def code(path: Path, letter: Path | None = None, trust: Path | None = None) -> int:
+    return run_verify(path, letter, trust, False)[1]
+
+
+def steps(path: Path, letter: Path | None = None, trust: Path | None = None) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = json.loads(run_verify(path, letter, trust, True)[0])
+    return found
+
+
+def verdicts(found: list[dict[str, str]]) -> dict[str, str]:
+    return {step["step"]: step["verdict"] for step in found}
+
+
+@pytest.fixture(scope="module")
+def letter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("letter") / "the-letter.eml"
+    path.write_bytes(LETTER)
+    return path
+
+
+@pytest.fixture(scope="module")
+def proof(house: House, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A proof of reception as it is attached to the mail."""
+    records = chain(Event.HAND_OVER)
+    path = tmp_path_factory.mktemp("proof") / "proof.pdf"
+    path.write_bytes(house.press.make(records[-1], "fr", last_at(records))["proof.pdf"])
+    return path
+
+
+def write_chain(house: House, folder: Path, end: Event, *, skip: tuple[int, ...] = (), **over: Any) -> list[bytes]:
+    """A folder as the sender keeps it: one folder per mail, and the letter."""
+    records = chain(end, **over)
+    for n, record in enumerate(records, 1):
+        if n not in skip:
+            (folder / f"{n:02}").mkdir(parents=True)
+            for name, data in house.press.make(record, "en", last_at(records)).items():
+                (folder / f"{n:02}" / name).write_bytes(data)
+    (folder / "letter.eml").write_bytes(LETTER)
+    return records
+
+
+def mail(**parts: bytes) -> bytes:
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = "a@pli.test", "b@example.org", "Status"
+    message.set_content("See the proof.")
+    for name, data in parts.items():
+        filename = name.replace("_", ".")
+        message.add_attachment(data, maintype="application", subtype="octet-stream", filename=filename)
+    return message.as_bytes()
+
+
+# -- what is true ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_proof_with_its_letter_and_anchor_is_valid(house: House, proof: Path, letter: Path) -> None:
+    text, exit_code = run_verify(proof, letter, house.ca, False)
+    assert exit_code == VALID
+    assert "the very bytes that were deposited" in text
+    found = steps(proof, letter, house.ca)
+    assert all(set(step) == {"step", "part", "verdict", "reason"} for step in found)
+    assert verdicts(found) == {
+        **dict.fromkeys(("seal", "anchor", "record", "letter"), "pass"),
+        **dict.fromkeys(("chain", "page"), "note"),
+    }
+
+
+def test_without_trust_nothing_is_called_valid(proof: Path, letter: Path) -> None:
+    assert code(proof, letter) == UNANCHORED
+    assert verdicts(steps(proof))["anchor"] == "unknown"
+
+
+def test_another_authority_is_no_anchor(stranger: House, proof: Path) -> None:
+    assert code(proof, None, stranger.ca) == INVALID
+
+
+def test_another_letter_is_seen(house: House, proof: Path, tmp_path: Path) -> None:
+    for data in (LETTER[:-1], LETTER + b"\n", LETTER.replace(b"\r\n", b"\n"), b""):
+        (tmp_path / "other.eml").write_bytes(data)
+        assert code(proof, tmp_path / "other.eml", house.ca) == INVALID
+
+
+@pytest.mark.parametrize("end", [Event.DEPOSIT, Event.HAND_OVER, Event.REFUSE, Event.LAPSE, Event.NOTICE_FAILED])
+def test_a_folder_is_a_chain(house: House, end: Event, tmp_path: Path) -> None:
+    write_chain(house, tmp_path, end)
+    text, exit_code = run_verify(tmp_path, None, house.ca, False)
+    assert exit_code == VALID, text
+    assert "complete from the first record" in text
+    assert code(tmp_path) == UNANCHORED
+
+
+def test_a_folder_with_gaps_is_held_to_what_it_has(house: House, tmp_path: Path) -> None:
+    write_chain(house, tmp_path, Event.LAPSE, skip=(3, 5))
+    text, exit_code = run_verify(tmp_path, None, house.ca, False)
+    assert exit_code == VALID, text
+    assert "records given (1, 2, 4, 6)" in text
+
+
+def test_a_saved_mail_and_a_forwarded_one(house: House, proof: Path, tmp_path: Path) -> None:
+    record = chain(Event.HAND_OVER)[-1]
+    saved = mail(proof_pdf=proof.read_bytes(), evidence_json=record)
+    (tmp_path / "status.eml").write_bytes(saved)
+    assert code(tmp_path / "status.eml", None, house.ca) == VALID
+    outer = EmailMessage()
+    outer["From"], outer["Subject"] = "b@example.org", "Fwd: Status"
+    outer.set_content("see below")
+    import email
+    import email.policy
+
+    outer.add_attachment(email.message_from_bytes(saved, policy=email.policy.default))
+    (tmp_path / "forwarded.eml").write_bytes(outer.as_bytes())
+    assert code(tmp_path / "forwarded.eml", None, house.ca) == VALID
+
+
+@pytest.mark.parametrize("anonymous", [True, False])
+def test_a_receipt_is_verified_by_its_seal(house: House, anonymous: bool, letter: Path, tmp_path: Path) -> None:
+    record = chain(Event.REFUSE)[-1]
+    path = tmp_path / "receipt.pdf"
+    path.write_bytes(house.press.receipt(record, "fr", last_at([record]), anonymous=anonymous))
+    assert code(path, None, house.ca) == VALID
+    assert code(path) == UNANCHORED
+    assert code(path, letter, house.ca) == UNANCHORED  # it does not say whose letter it is
+    path.write_bytes(path.read_bytes() + b"\n")
+    assert code(path, None, house.ca) == INVALID
+
+
+# -- what nobody vouches for ----------------------------------------------------------------------------------------------
+
+
+def test_a_bare_record_is_never_valid(house: House, letter: Path, tmp_path: Path) -> None:
+    path = tmp_path / "evidence.json"
+    path.write_bytes(chain(Event.DEPOSIT)[0])
+    text, exit_code = run_verify(path, letter, house.ca, False)
+    assert exit_code == UNANCHORED
+    assert "anybody could have written it" in text
+
+
+def test_a_record_later_than_the_last_seal_is_not_vouched_for(house: House, tmp_path: Path) -> None:
+    records = chain(Event.HAND_OVER)
+    (tmp_path / "1").mkdir()
+    (tmp_path / "2").mkdir()
+    for name, data in house.press.make(records[0], "en", START).items():
+        (tmp_path / "1" / name).write_bytes(data)
+    (tmp_path / "2" / "evidence.json").write_bytes(records[1])
+    found = steps(tmp_path, None, house.ca)
+    assert [step["verdict"] for step in found if step["step"] == "sealed"] == ["unknown"]
+    assert code(tmp_path, None, house.ca) == UNANCHORED
+
+
+# -- what was touched -----------------------------------------------------------------------------------------------------
+
+
+def test_every_flipped_bit_is_seen(house: House, proof: Path, tmp_path: Path) -> None:
+    """Anywhere in the file, and closely in the seal itself, which no signature covers."""
+    good, chance = proof.read_bytes(), random.Random(20261125)
+    seal = good.index(b"/Contents <") + len("/Contents <")
+    end = good.index(b">", seal)
+    places = [chance.randrange(len(good)) for _ in range(120)] + [*range(8), len(good) - 1, seal - 1, end]
+    places += [chance.randrange(seal, end) for _ in range(120)] + [*range(end - 6, end)]
+    for number, place in enumerate(places):
+        bad = bytearray(good)
+        bad[place] ^= 1 << chance.randrange(8)
+        with pytest.raises(Bad):
+            check_sealed(bytes(bad), [])
+        if number % 20 == 0:
+            (tmp_path / "proof.pdf").write_bytes(bad)
+            assert code(tmp_path / "proof.pdf", None, house.ca) == INVALID
+
+
+def test_case_and_padding_of_the_seal_are_bits_too(proof: Path) -> None:
+    good = proof.read_bytes()
+    seal = good.index(b"/Contents <") + len("/Contents <")
+    end = good.index(b">", seal)
+    lower = good[:seal] + good[seal:end].lower() + good[end:]
+    padded = good[: end - 2] + b"01" + good[end:]
+    spaced = good[: end - 1] + b" " + good[end:]
+    for bad in (lower, padded, spaced):
+        assert bad != good
+        with pytest.raises(Bad):
+            check_sealed(bad, [])
+
+
+def test_nothing_can_be_added(house: House, proof: Path, tmp_path: Path) -> None:
+    """An incremental update shows other pages while the old signature still fits the old bytes."""
+    from io import BytesIO
+
+    from pyhanko.pdf_utils.generic import pdf_name
+    from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
+
+    writer = IncrementalPdfFileWriter(BytesIO(proof.read_bytes()))
+    page = writer.root["/Pages"]["/Kids"][0].get_object()
+    page[pdf_name("/Rotate")] = writer.root["/Pages"]["/Count"]
+    writer.update_container(page)
+    out = BytesIO()
+    writer.write(out)  # type: ignore[no-untyped-call]
+    for data in (out.getvalue(), proof.read_bytes() + b"\n%%EOF\n", b"%PDF-1.7\n" + proof.read_bytes()):
+        (tmp_path / "proof.pdf").write_bytes(data)
+        assert code(tmp_path / "proof.pdf", None, house.ca) == INVALID
+
+
+def test_another_record_beside_the_proof_is_seen(house: House, proof: Path, tmp_path: Path) -> None:
+    record = json.loads(chain(Event.HAND_OVER)[-1])
+    forged = [{**record, "recipient": {**record["recipient"], "name": "Eve"}}, {**record, "letter": "f" * 32}]
+    for value in forged:
+        (tmp_path / "evidence.json").write_bytes(canonical(value))
+        (tmp_path / "proof.pdf").write_bytes(proof.read_bytes())
+        assert code(tmp_path, None, house.ca) == INVALID
+        (tmp_path / "x.eml").write_bytes(mail(proof_pdf=proof.read_bytes(), evidence_json=canonical(value)))
+        assert code(tmp_path / "x.eml", None, house.ca) == INVALID
+
+
+def test_a_forged_record_in_the_chain_is_seen(house: House, tmp_path: Path) -> None:
+    write_chain(house, tmp_path, Event.LAPSE)
+    path = tmp_path / "02" / "evidence.json"
+    record = json.loads(path.read_bytes())
+    for change in ({"at": "2026-02-28T09:00:15.345678Z"}, {"facts": {**record["facts"], "last_day": "2026-03-10"}}):
+        path.write_bytes(canonical({**record, **change}))
+        assert code(tmp_path, None, house.ca) == INVALID
+
+
+def test_a_chain_that_breaks_the_rules_of_the_life_cycle_is_seen(house: House, tmp_path: Path) -> None:
+    """Sealed by us and still wrong: a lapse a day before its window closed."""
+    from gateway.core.evidence import Place, digest, make_record
+    from gateway.core.letter import State
+    from tests.proof.samples import WINDOW, subject
+
+    first, second = chain(Event.LAPSE)[:2]
+    place = Place().then(digest(first)).then(digest(second))
+    early = make_record(subject(), place, Event.LAPSE, State.UNCLAIMED, START + timedelta(days=14), WINDOW)
+    for n, record in enumerate((first, second, early), 1):
+        (tmp_path / str(n)).mkdir()
+        for name, data in house.press.make(record, "en", START + timedelta(days=20)).items():
+            (tmp_path / str(n) / name).write_bytes(data)
+    assert code(tmp_path, None, house.ca) == INVALID
+
+
+def test_a_proof_sealed_before_its_event_is_seen(house: House, tmp_path: Path) -> None:
+    record = chain(Event.DEPOSIT)[0]
+    (tmp_path / "proof.pdf").write_bytes(house.press.make(record, "en", START - timedelta(minutes=5))["proof.pdf"])
+    assert code(tmp_path / "proof.pdf", None, house.ca) == INVALID
+
+
+def test_a_sealed_pdf_that_is_no_proof_is_none(house: House, proof: Path, tmp_path: Path) -> None:
+    """The seal's key signs anything it is given; what is no proof by its own words is none."""
+    from gateway.proof.page import Page
+    from gateway.proof.words import words
+
+    record = chain(Event.DEPOSIT)[0]
+    data = {**Page(record, words("en"), house.keys.seal, START).data(), "keywords": ["something"]}
+    pdf = house.press._typesetter.set(data, record)
+    (tmp_path / "proof.pdf").write_bytes(house.keys.seal.sign(pdf, reason="x", location="y", at=START))
+    assert code(tmp_path / "proof.pdf", None, house.ca) == INVALID
+    unsigned = house.press._typesetter.set(data, record)
+    (tmp_path / "proof.pdf").write_bytes(unsigned)
+    assert code(tmp_path / "proof.pdf", None, house.ca) == INVALID
+
+
+def test_a_tls_certificate_of_the_same_authority_is_no_seal(house: House, tmp_path: Path) -> None:
+    import shutil
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    from gateway.proof import keys
+    from gateway.proof.bundle import Press
+    from gateway.proof.seal import Seal
+
+    shutil.copytree(house.keys_dir, tmp_path / "keys")
+    chain_path, key_path = keys.issue_server_certificate(tmp_path / "keys", ["localhost"], START - timedelta(days=1))
+    leaf, root = x509.load_pem_x509_certificates(chain_path.read_bytes())
+    key = load_pem_private_key(key_path.read_bytes(), None)
+    assert isinstance(key, EllipticCurvePrivateKey)
+    record = chain(Event.DEPOSIT)[0]
+    (tmp_path / "proof.pdf").write_bytes(Press(Seal(leaf, key, root)).make(record, "en", START)["proof.pdf"])
+    assert code(tmp_path / "proof.pdf", None, house.ca) == INVALID
+
+
+# -- what cannot be read --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("nothing.bin", b"\x00\x01\x02"),
+        ("empty", b""),
+        ("letter.eml", LETTER),
+        ("note.txt", b"just some text\n"),
+    ],
+)
+def test_what_holds_no_proof_is_unreadable(house: House, name: str, data: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert code(tmp_path / name, None, house.ca) == UNREADABLE
+    found = steps(tmp_path / name, None, house.ca)
+    assert [step["verdict"] for step in found] == ["fail"]
+
+
+def test_missing_files_are_unreadable(house: House, proof: Path, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    assert code(gone, None, house.ca) == UNREADABLE
+    assert code(tmp_path, None, house.ca) == UNREADABLE
+    assert code(proof, gone, house.ca) == UNREADABLE
+    assert code(proof, None, gone) == UNREADABLE
+    (tmp_path / "bad.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    for text in ("", "no certificate"):
+        assert code(proof, None, tmp_path / "bad.pem") == UNREADABLE
+        (tmp_path / "bad.pem").write_text(text)
+
+
+def test_a_pdf_that_unpacks_without_end_is_refused(tmp_path: Path) -> None:
+    import zlib
+
+    packed = zlib.compress(bytes(50_000_000))
+    bomb = b"%PDF-1.7\n1 0 obj <</Length 1 /Filter /FlateDecode>> stream\n" + packed + b"\nendstream endobj\n"
+    (tmp_path / "proof.pdf").write_bytes(bomb)
+    text, exit_code = run_verify(tmp_path / "proof.pdf", None, None, False)
+    assert exit_code == INVALID
+    assert "unpacks to more" in text
+
+
+def test_a_mail_of_a_thousand_nested_parts_ends(tmp_path: Path) -> None:
+    lines = "".join(f"Content-Type: multipart/mixed; boundary=b{i}\n\n--b{i}\n" for i in range(1200))
+    (tmp_path / "deep.eml").write_text("From: a@example.org\n" + lines)
+    assert code(tmp_path / "deep.eml") == UNREADABLE
+
+
+def test_nothing_foreign_reaches_the_terminal(tmp_path: Path) -> None:
+    record = {**json.loads(chain(Event.DEPOSIT)[0]), "letter": "\x1b[2J\u202e"}
+    (tmp_path / "evidence.json").write_bytes(canonical(record))
+    text, _ = run_verify(tmp_path / "evidence.json", None, None, False)
+    assert all(character.isprintable() or character == "\n" for character in text)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(key=st.sampled_from(sorted(json.loads(chain(Event.DEPOSIT)[0]))), value=JSON)
+def test_records_of_any_shape_are_judged_not_crashed_on(house: House, tmp_path: Path, key: str, value: Any) -> None:
+    record = {**json.loads(chain(Event.DEPOSIT)[0]), key: value}
+    try:
+        raw = canonical(record)
+    except ValueError:
+        return
+    (tmp_path / "evidence.json").write_bytes(raw)
+    assert code(tmp_path / "evidence.json", None, house.ca) in (INVALID, UNANCHORED)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=300), name=st.sampled_from(["proof.pdf", "evidence.json", "x.eml", "x"]))
+def test_any_bytes_are_judged_not_crashed_on(tmp_path: Path, data: bytes, name: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert code(tmp_path / name) in (INVALID, UNREADABLE)
+
+
+# -- the command ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_needs_no_configuration(house: House, proof: Path, letter: Path, tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        root = str(Path(__file__).resolve().parents[2])
+        command = [sys.executable, "-m", "gateway", "verify", *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, env={"PYTHONPATH": root}, capture_output=True, text=True, check=False
+        )
+
+    good = run(str(proof), "--letter", str(letter), "--trust", str(house.ca), "--json")
+    assert good.returncode == VALID, good.stderr
+    assert {step["verdict"] for step in json.loads(good.stdout)} == {"pass", "note"}
+    assert run(str(proof)).returncode == UNANCHORED
+    assert run(str(tmp_path / "gone")).returncode == UNREADABLE
+    (tmp_path / "bad.pdf").write_bytes(proof.read_bytes()[:-1])
+    bad = run(str(tmp_path / "bad.pdf"), "--trust", str(house.ca))
+    assert (bad.returncode, bad.stderr) == (INVALID, "")
+
+
+def test_the_verifier_loads_no_database_network_or_settings() -> None:
+    """What checks a proof in ten years must not need the gateway."""
+    script = (
+        "import sys, gateway.proof.verifier\n"
+        "ours = [m for m in sys.modules if m.split('.')[0] in ('gateway', 'storage', 'web')]\n"
+        "names = {'tortoise', 'aiosmtplib', 'aiosmtpd', 'starlette', 'storage', 'web'}\n"
+        "bad = [m for m in sys.modules if m.split('.')[0] in names]\n"
+        "bad += [m for m in ours if m in ('gateway.settings', 'gateway.clock', 'gateway.register')]\n"
+        "print(bad)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
