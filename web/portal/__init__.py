@@ -1,0 +1,1 @@
+"""The recipient's portal: the pages of one letter."""
