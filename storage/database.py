@@ -16,12 +16,14 @@ from typing import Any
 from tortoise import Tortoise
 from tortoise.connection import get_connection
 from tortoise.exceptions import BaseORMException, IntegrityError
-from tortoise.migrations.executor import MigrationExecutor
+from tortoise.migrations.executor import MigrationExecutor, MigrationTarget
 from tortoise.transactions import in_transaction
 
+from storage import schema
 from storage.vault import Vault
 
 _APP = "pli"
+MIGRATIONS = "storage.migrations"
 
 Conflict = IntegrityError
 """A row that must be single exists already, or a trigger refused one."""
@@ -71,12 +73,10 @@ def _tortoise_url(url: str, *, migrating: bool) -> str:
     return f"sqlite://{path}?journal_mode=WAL&synchronous=FULL&busy_timeout=5000{extra}"
 
 
-def _config(url: str, *, migrating: bool = False) -> dict[str, Any]:
+def _config(url: str, *, migrating: bool = False, package: str = MIGRATIONS) -> dict[str, Any]:
     return {
         "connections": {"default": _tortoise_url(url, migrating=migrating)},
-        "apps": {
-            _APP: {"models": ["storage.tables"], "default_connection": "default", "migrations": "storage.migrations"}
-        },
+        "apps": {_APP: {"models": ["storage.tables"], "default_connection": "default", "migrations": package}},
         "use_tz": True,
         "timezone": "UTC",
     }
@@ -101,8 +101,8 @@ def _check_file(url: str) -> None:
         raise Unavailable(f"{path} is not a database of ours: {error}") from error
 
 
-async def _pending() -> list[str]:
-    executor = MigrationExecutor(get_connection("default"), _config("")["apps"])
+async def _pending(package: str = MIGRATIONS) -> list[str]:
+    executor = MigrationExecutor(get_connection("default"), _config("", package=package)["apps"])
     return [str(step.migration.name) for step in await executor.plan(None)]
 
 
@@ -124,22 +124,58 @@ async def connect(url: str, vault: Vault) -> Database:
     return Database(url, vault)
 
 
-async def migrate(url: str) -> list[str]:
-    """Bring the schema up to date; returns the names of the migrations that ran. An empty database gets everything."""
+async def migrate(url: str, package: str = MIGRATIONS) -> list[str]:
+    """Bring the schema up to date; returns the names of the migrations that ran. An empty database gets everything.
+
+    On SQLite the work is done on a copy that takes the file's place at the end, and a migration that loses rows, indexes or
+    triggers is refused (F-T1, F-T2). Raises Unavailable; then nothing was changed.
+    """
     path = sqlite_path(url)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if path.exists():
-            _check_file(url)
+    if path is None:
+        return await _migrate(url, package)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.exists():
+        _check_file(url)
+        if not await _lacking(url, package):
+            return []
     try:
-        await Tortoise.init(config=_config(url, migrating=True))
-        pending = await _pending()
-        if pending:
-            await MigrationExecutor(get_connection("default"), _config("")["apps"]).migrate(None)
+        with schema.copied(path) as copy:
+            return await _migrate(f"sqlite:{copy}", package, copy)
+    except sqlite3.OperationalError as error:
+        raise Unavailable(f"{path}: {error}; stop the gateway and whatever else has it open") from error
+    except schema.Lossy as error:
+        raise Unavailable(f"{path} was not changed: {error}") from error
+
+
+async def _lacking(url: str, package: str) -> bool:
+    """Whether migrations are to be run: otherwise the file may be in use and is left alone."""
+    try:
+        await Tortoise.init(config=_config(url, package=package))
+        return bool(await _pending(package))
     except (BaseORMException, OSError) as error:
         raise Unavailable(str(error)) from error
     finally:
         await Tortoise.close_connections()
-    if path is not None:
-        path.chmod(0o600)
-    return pending
+
+
+async def _migrate(url: str, package: str, guarded: Path | None = None) -> list[str]:
+    apps = _config(url, package=package)["apps"]
+    done: list[str] = []
+    try:
+        await Tortoise.init(config=_config(url, migrating=True, package=package))
+        executor = MigrationExecutor(get_connection("default"), apps)
+        for step in await executor.plan(None):
+            name = str(step.migration.name)
+            before = None if guarded is None else schema.snapshot(guarded)
+            await MigrationExecutor(get_connection("default"), apps).migrate([MigrationTarget(_APP, name)])
+            if guarded is not None and before is not None:
+                # A migration that means to drop something says so in an attribute `drops`, in the words of the refusal.
+                lost = schema.losses(before, schema.snapshot(guarded), getattr(step.migration, "drops", ()))
+                if lost:
+                    raise schema.Lossy(f"migration {name} would lose {'; '.join(lost)}")
+            done.append(name)
+    except (BaseORMException, OSError) as error:
+        raise Unavailable(str(error)) from error
+    finally:
+        await Tortoise.close_connections()
+    return done
