@@ -228,6 +228,8 @@ def _summary(row: LetterRow) -> dict[str, Any]:
         "state": row.state,
         "recipient": row.details["recipient"]["address"],
         "sender": row.details["subject"]["sender"]["address"],
+        "message_id": row.details["subject"]["content"]["message_id"],
+        "sha256": row.details["subject"]["content"]["sha256"],
         "created_at": when(row.created_at),
         "deposited_at": when(row.deposited_at),
         "last_day": when(row.last_day),

@@ -25,6 +25,14 @@ from gateway.register import Deposited, Entry, Exists, Mail, Opening
 from storage.blobs import Spool
 from storage.rows import DepositRow, LetterRow
 
+_NOT_YET: dict[str, Any] = dict.fromkeys(
+    (
+        "printed_last_day", "notice_day", "last_day", "closes_at", "proof_due_at", "next_reminder_at", "asked_at", "open_until",
+        "decision", "decided_at", "handed_over_at",
+    )
+)  # fmt: skip
+"""Columns of a letter that only its later life fills."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Mail:
@@ -168,20 +176,10 @@ class Deposits:
             created_at=mail.at,
             hold_until=mail.at + timedelta(days=profile.hold_days) if held else None,
             deposited_at=None if held else mail.at,
-            printed_last_day=None,
-            notice_day=None,
-            last_day=None,
-            closes_at=None,
-            proof_due_at=None,
-            next_reminder_at=None,
             reminders=0,
             notices_taken=0,
             notices_bounced=0,
-            asked_at=None,
-            open_until=None,
-            decision=None,
-            decided_at=None,
-            handed_over_at=None,
+            **_NOT_YET,
             details={
                 "recipient": {"name": to.name, "address": to.address, "post": to.post, "visible": to.visible},
                 "zone": str(profile.zone),

@@ -69,7 +69,7 @@ async def opened(settings: Settings) -> AsyncIterator[Open]:
             links=Links(keys.link),
             returns=Returns(keys.returns, gateway.domain),
             house=house_of(settings, profile),
-            press=Press(keys.seal),
+            press=Press(keys.seal, profile),
         )
         yield Open(office, base, Accounts(base, keys.password), Archive(office), PostOffice(office))
     finally:

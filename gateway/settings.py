@@ -63,7 +63,8 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        **_: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)  # file and environment are read by `load`, which can name all mistakes at once
 
@@ -296,6 +297,14 @@ def _about_gateway(gateway: Gateway) -> _Found:
         yield (
             (("gateway", "profile"),),
             f"[gateway] profile: there is no {gateway.profile!r}; known are {', '.join(known)}",
+        )
+    if gateway.notice_domain == gateway.domain:
+        yield (
+            (("gateway", "notice_domain"), ("gateway", "domain")),
+            (
+                "[gateway] notice_domain: must be given and be another than domain: notices come from a neutral one,"
+                ' whoever the sender is, such as "notices.example.net"'
+            ),
         )
     if gateway.dedicated_address.rpartition("@")[2] not in (gateway.domain, gateway.letters_domain):
         yield (

@@ -1,0 +1,59 @@
+# What a person types: make test, make demo. Everything else serves these two.
+# Needs Python 3.11 or newer with venv (Debian: apt-get install python3-venv gnupg). Only pip goes to the network, once.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CODE := gateway storage web
+# ARGS: what `make demo` passes on, such as ARGS=--auto. TESTS: what `make test` passes to pytest, such as TESTS=tests/storage.
+ARGS ?=
+TESTS ?= -n auto --dist loadfile
+
+.PHONY: test lint demo crash lock diagram clean
+.DELETE_ON_ERROR:
+
+test: lint
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+demo: $(READY)
+	$(BIN)/python -m gateway demo $(ARGS)
+
+# kill -9 at random instants during a stream of deposits; long, so not a part of test.
+crash: $(READY)
+	$(BIN)/python -m tests.crash_loop $(ARGS)
+
+# docs/life.md from the life-cycle table.
+diagram: $(READY)
+	$(BIN)/python -m docs.make_diagram
+
+# The environment follows requirements.lock; pip refuses whatever has another hash. The command pli then works from anywhere.
+$(READY): requirements.lock
+	@test -n "$(PYTHON)" || { echo "make: no python3 found; install Python 3.11 or newer, or give PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: $(PYTHON) is older than 3.11; give PYTHON=..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "make: no venv; Debian: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r requirements.lock
+	@$(BIN)/python -c 'import sysconfig, pathlib; \
+	  pathlib.Path(sysconfig.get_path("purelib"), "pli.pth").write_text("$(CURDIR)\n")'
+	@printf '#!$(CURDIR)/$(BIN)/python\nfrom gateway.__main__ import main\n\nmain()\n' > $(BIN)/pli
+	@chmod +x $(BIN)/pli
+	@touch $@
+
+# requirements.lock: every package with every hash, for all systems and Pythons that pyproject.toml allows, and no addresses.
+# Versions that are locked stay; give LOCK_ARGS=--upgrade, or --upgrade-package NAME, for newer ones. uv is needed here alone.
+LOCK_ARGS ?=
+lock: $(READY)
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet --disable-pip-version-check uv
+	build/lock/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --quiet $(LOCK_ARGS) --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) build dist demo tests/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
