@@ -18,6 +18,8 @@ _INTENT = [f.name for f in fields(IntentRow)]
 _CODE = [f.name for f in fields(CodeRow)]
 
 DUE, LEASED, DONE, FAILED, CANCELLED = "due", "leased", "done", "failed", "cancelled"
+IN_ORDER = ("status",)
+"""Kinds of mail that tell a story: they are first tried in the order of the evidence they speak of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +59,37 @@ async def add(vault: Vault, rows: Sequence[NewIntent], now: datetime) -> None:
 
 
 async def claim(vault: Vault, now: datetime, lease_until: datetime, owner: str, most: int) -> list[IntentRow]:
-    """Lease up to *most* due intents, oldest first; also those whose lease ran out (their worker died)."""
+    """Lease up to *most* due intents, oldest first; also those whose lease ran out (their worker died).
+
+    A mail of a kind in IN_ORDER stays behind while an earlier one of its letter is on its way or was never tried.
+    """
     ready = Q(state=DUE, due_at__lte=now) | Q(state=LEASED, lease_until__lte=now)
     async with in_transaction():
         # On SQLite the clause is dropped: there is one process, and the lock is the connection's.
-        found = await Intent.filter(ready).order_by("due_at").limit(most).select_for_update(skip_locked=True)
-        ids = [row.id for row in found]
+        found = await Intent.filter(ready).order_by("due_at", "n").limit(2 * most).select_for_update(skip_locked=True)
+        waiting = await _behind_others([row for row in found if row.kind in IN_ORDER])
+        ids = [row.id for row in found if row.id not in waiting][:most]
         if not ids:
             return []
         await Intent.filter(id__in=ids).update(state=LEASED, lease_until=lease_until, lease_owner=owner)
-        rows = await Intent.filter(id__in=ids).order_by("due_at", "created_at").values(*_INTENT)
+        rows = await Intent.filter(id__in=ids).order_by("due_at", "n", "created_at").values(*_INTENT)
     return [_intent(vault, row) for row in rows]
+
+
+async def _behind_others(candidates: Sequence[Intent]) -> set[str]:
+    """Which of *candidates* have an earlier mail of their kind and letter that is on its way, or was never tried."""
+    if not candidates:
+        return set()
+    unsettled = await Intent.filter(
+        Q(state=LEASED) | Q(state=DUE, attempts=0, outcome__isnull=True),
+        letter_id__in={row.letter_id for row in candidates},
+        kind__in=IN_ORDER,
+    ).values_list("letter_id", "kind", "n")
+    earliest: dict[tuple[str, str], int] = {}
+    for letter_id, kind, n in unsettled:
+        key = (str(letter_id), str(kind))
+        earliest[key] = min(int(n), earliest.get(key, int(n)))
+    return {row.id for row in candidates if row.n > earliest.get((row.letter_id, row.kind), row.n)}
 
 
 async def release_leases(owner_prefix: str) -> int:

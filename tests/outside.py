@@ -29,6 +29,15 @@ def pdfsig(pdf: Path, ca: str | Path) -> str:
     return done.stdout + done.stderr
 
 
+def swaks() -> str:
+    """swaks with its TLS, which Debian's package only recommends."""
+    program, mend = need("swaks", "apt-get install swaks"), "apt-get install libnet-ssleay-perl"
+    said = subprocess.run([program, "--support"], check=False, capture_output=True, text=True, timeout=60).stdout
+    if "TLS supported" not in said:
+        lacking("TLS in swaks", mend)
+    return program
+
+
 def opendkim_verdict(raw: bytes, dkim_txt: Path, folder: Path) -> str:
     """What opendkim says of a mail, with the keys of *dkim_txt* instead of the DNS. Its exit code says nothing."""
     program = need("opendkim", "apt-get install opendkim")

@@ -58,9 +58,9 @@ def who_we_are(t: Texts, house: House, reference: str = "") -> list[Block]:
 
 def small_print(t: Texts, house: House, automatic: str) -> list[Block]:
     """That a machine wrote this, and what kind of service it is."""
-    title, law = _in(house.profile_title, t.language), _in(house.law, t.language)
+    law = _in(house.law, t.language) or _in(house.profile_title, t.language)
     written = t.say(f"letter.{automatic}", contact=contact(t, house))
-    return [Rule(), Text(written, small=True), Text(t.say("letter.level", title=title, law=law), small=True)]
+    return [Rule(), Text(written, small=True), Text(law, small=True)]
 
 
 def _in(texts: Mapping[str, str], language: str) -> str:

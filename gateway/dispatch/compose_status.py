@@ -99,7 +99,7 @@ def _rows(t: Texts, house: House, mail: StatusMail, event: Event) -> list[tuple[
     rows = [
         (t.say("status.recipient"), shown(mail.recipient)),
         (t.say("status.subject_row"), mail.subject.strip() or t.say("status.no_subject")),
-        (t.say("status.consignment"), grouped(mail.consignment)),
+        (t.say("status.consignment"), grouped(mail.consignment, 4)),
         (t.say("status.at"), t.moment(parse_instant(record["at"]), zone)),
     ]
     if event in (Event.HOLD, Event.DEPOSIT):
@@ -177,5 +177,5 @@ def _check(t: Texts, parts: Sequence[Part]) -> list[Block]:
     if "proof.pdf" in names:
         items.append(t.say("status.check_proof"))
     if "evidence.json" in names:
-        items.append(t.say("status.check_record"))
+        items.append(t.say("status.check_record" if "proof.pdf" in names else "status.check_record_alone"))
     return [Heading(t.say("status.check")), Items(items)]

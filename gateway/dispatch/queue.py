@@ -16,6 +16,7 @@ import secrets
 import socket
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -112,17 +113,20 @@ class Queue:
         for intent in fresh:
             task = asyncio.get_running_loop().create_task(self._work(intent), name=f"mail {intent.id}")
             self._busy[intent.id] = task
-            task.add_done_callback(lambda _, i=intent.id: self._done(i))
+            task.add_done_callback(partial(self._done, intent.id))
         return len(fresh)
 
-    def _done(self, intent_id: str) -> None:
+    def _done(self, intent_id: str, _: asyncio.Task[None]) -> None:
         self._busy.pop(intent_id, None)
         self.office.register.changed.set()
 
     async def _until_next(self) -> float:
         now = self.office.clock.now()
         due = await outbox.next_due(now)
-        return self.pause if due is None else min(self.pause, max(0.05, (due - now).total_seconds()))
+        if due is None:
+            return self.pause
+        # What is due and was not claimed waits for another mail, whose end wakes the loop.
+        return min(self.pause, max(0.5, (due - now).total_seconds()))
 
     # -- one mail -----------------------------------------------------------------------------------------------------
 

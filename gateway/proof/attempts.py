@@ -20,6 +20,8 @@ def rows(attempt: Mapping[str, Any], words: Words) -> Iterator[tuple[str, str | 
             yield key, f"{value} ({':'.join(where)})" if where else str(value)
         elif key == "tls" and key in attempt:
             yield key, _tls(value, words)
+        elif key == "replies" and isinstance(value, Sequence):
+            yield key, flat([_reply(reply) for reply in value])
         elif value:
             yield key, flat(value)
 
@@ -39,6 +41,14 @@ def _tls(value: object, words: Words) -> str:
         verified = "verified_none"
     parts = [str(value[key]) for key in ("version", "cipher") if value.get(key)]
     return f"{' '.join(parts)}, {said[verified]}"
+
+
+def _reply(reply: object) -> object:
+    """A command and its answer on one line; the greeting answers none."""
+    if not isinstance(reply, Mapping) or not {"command", "code", "text"} <= reply.keys():
+        return reply
+    command = f"{reply['command']}: " if reply["command"] else ""
+    return f"{command}{reply['code']} {reply['text']}"
 
 
 def _lines(value: object, name: str) -> Iterator[str]:

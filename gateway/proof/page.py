@@ -65,7 +65,7 @@ class Page:
         event, words = Event(record["event"]), self.words
         kind = f"receipt_{event.value}" if self.receipt else event.value
         moment = parse_instant(record["at"])
-        number = grouped(record["consignment"])
+        number = grouped(record["consignment"], 4)
         title = words["title"][kind]
         return {
             "lang": words.language,
@@ -274,8 +274,7 @@ class Page:
         return self._row(key, self._both(parse_instant(text), record) if text else None)
 
     def _both(self, at: datetime, record: Mapping[str, Any]) -> str:
-        zone = self._zone(record)
-        return f"{self.words.moment(at, zone)} ({self.words.zone(at, zone)})"
+        return self.words.both(at, self._zone(record))
 
     def _day(self, key: str, text: str | None) -> Row:
         return self._row(key, self.words.day(date.fromisoformat(text)) if text else None)

@@ -32,6 +32,12 @@ class Words:
         local = at.astimezone(zone or UTC)
         return str(self["general"]["date_time"].format(date=self.day(local.date()), time=f"{local:%H:%M:%S}"))
 
+    def both(self, at: datetime, zone: tzinfo | None) -> str:
+        """Local and universal time of one instant."""
+        if zone is None:
+            return f"{self.moment(at, None)} UTC"
+        return f"{self.moment(at, zone)}, {zone} ({at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ})"
+
     def zone(self, at: datetime, zone: tzinfo | None) -> str:
         """The zone of that time, and the same instant as records write it."""
         offset = f"{at.astimezone(zone or UTC):%z}"

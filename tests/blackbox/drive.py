@@ -57,15 +57,25 @@ class Process:
     ready: dict[str, Any]
     said: deque[str] = field(default_factory=lambda: deque(maxlen=2000))
 
+    reader: threading.Thread | None = None
+
     def stop(self) -> int:
         """SIGTERM, and its exit code."""
         self.popen.send_signal(signal.SIGTERM)
-        return self.popen.wait(30)
+        return self._ended()
 
     def kill(self) -> None:
         """kill -9."""
         self.popen.kill()
-        self.popen.wait(30)
+        self._ended()
+
+    def _ended(self) -> int:
+        code = self.popen.wait(30)
+        if self.reader is not None:
+            self.reader.join(30)
+        if self.popen.stdout is not None:
+            self.popen.stdout.close()
+        return code
 
 
 def start(words: Sequence[str], config: Path | None = None, env: Mapping[str, str] | None = None) -> Process:
@@ -84,9 +94,10 @@ def start(words: Sequence[str], config: Path | None = None, env: Mapping[str, st
                 answered.set()
         answered.set()
 
-    threading.Thread(target=listen, daemon=True).start()
+    process.reader = threading.Thread(target=listen, daemon=True)
+    process.reader.start()
     if not answered.wait(PATIENCE) or not process.ready:
-        popen.kill()
+        process.kill()
         raise AssertionError("the gateway did not get ready:\n" + "\n".join(process.said))
     return process
 

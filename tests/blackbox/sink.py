@@ -13,6 +13,8 @@ from email.message import EmailMessage
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from tests.blackbox.drive import free_ports
+
 
 @dataclass(frozen=True)
 class Taken:
@@ -62,12 +64,10 @@ class Sink:
 
 @contextmanager
 def sink() -> Iterator[Sink]:
-    made = Sink()
-    controller = Controller(made, hostname="127.0.0.1", port=0, decode_data=False)
+    made = Sink(free_ports(1)[0])
+    controller = Controller(made, hostname="127.0.0.1", port=made.port, decode_data=False)
     controller.start()
     try:
-        assert controller.server is not None
-        made.port = int(controller.server.sockets[0].getsockname()[1])
         yield made
     finally:
         controller.stop()

@@ -14,6 +14,7 @@ import pytest
 
 from tests.blackbox.drive import PLI, ROOT, Demo, environment, free_ports, message, pli, site
 from tests.needs import need
+from tests.outside import swaks
 
 pytestmark = pytest.mark.blackbox
 TO = "jane.roe=example.net@letters.pli.test"
@@ -23,7 +24,7 @@ def _swaks(gateway: Demo, *words: str, password: str | None = None, sender: str 
     """The dialog of one swaks run over 465."""
     who = gateway.account()
     done = subprocess.run(
-        [need("swaks", "apt-get install swaks"), "--server", f"127.0.0.1:{gateway.port('submissions')}", "--tls-on-connect",
+        [swaks(), "--server", f"127.0.0.1:{gateway.port('submissions')}", "--tls-on-connect",
          "--auth", "PLAIN", "--auth-user", who["address"], "--auth-password", password or who["app_password"],
          "--from", sender or who["address"], "--ehlo", "client.example.org", *words],
         capture_output=True, text=True, timeout=60, check=False,

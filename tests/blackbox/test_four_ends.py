@@ -20,7 +20,7 @@ import pytest
 
 from tests.blackbox.drive import Demo, demo, message, pli
 from tests.needs import need
-from tests.outside import mailauth_verdicts, opendkim_verdict, pdfsig
+from tests.outside import mailauth_verdicts, opendkim_verdict, pdfsig, swaks
 
 pytestmark = pytest.mark.blackbox
 ZONE = ZoneInfo("Europe/Paris")
@@ -52,7 +52,7 @@ class Story:
         path = self.where.folder / "anna.eml"
         path.write_bytes(raw)
         done = subprocess.run(
-            [need("swaks", "apt-get install swaks"), "--server", f"127.0.0.1:{self.where.port('submissions')}",
+            [swaks(), "--server", f"127.0.0.1:{self.where.port('submissions')}",
              "--tls-on-connect", "--tls-verify", "--tls-ca-path", self.where.ca, "--auth-user", who["address"],
              "--auth-password", who["app_password"], "--from", who["address"], "--to", to, "--data", f"@{path}"],
             capture_output=True, text=True, check=False, timeout=60,
@@ -199,14 +199,14 @@ def test_both_signatures_of_every_mail_are_good_for_mailauth(story: Story) -> No
 def test_the_rsa_signature_of_every_mail_is_good_for_opendkim(story: Story, tmp_path: Path) -> None:
     for name, raw in _all_mails(story.where).items():
         said = opendkim_verdict(raw, story.where.folder / "out" / "trust" / "dkim.txt", tmp_path)
-        assert "verification succeeded" in said, (name, said)
+        assert "2048-bit key) succeeded" in said, (name, said)
 
 
 def test_the_store_is_clean_and_the_gateway_stops_when_told(story: Story) -> None:
     done = pli("check", "--json", config=story.where.folder / "pli.toml")
     found = json.loads(done.stdout)
     assert found["clean"], found["wrong"]
-    assert found["letters"] == 4
+    assert found["letters"] == 5  # with the sample letter that the demo sends
     assert story.where.process.stop() == 0
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
+from email import message_from_bytes, policy
+from email.message import EmailMessage
 from typing import Any
 
 from gateway.core.evidence import instant
@@ -151,3 +153,15 @@ def all_mails(language: str) -> dict[str, bytes]:
     made |= {f"receipt-{kind}": compose.receipt(HOUSE, receipt(language, kind)) for kind in ("accept", "refuse")}
     made |= {f"status-{event}": compose.status(HOUSE, status(event, language)) for event in FACTS}
     return made
+
+
+def parsed(raw: bytes) -> EmailMessage:
+    message = message_from_bytes(raw, policy=policy.default)
+    assert isinstance(message, EmailMessage)
+    return message
+
+
+def body(raw: bytes, kind: str = "plain") -> str:
+    part = parsed(raw).get_body((kind,))
+    assert part is not None
+    return str(part.get_content()).replace("\r\n", "\n")

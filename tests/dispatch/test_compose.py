@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import date, timedelta
 from email import message_from_bytes, policy
 from email.header import decode_header, make_header
-from email.message import EmailMessage
 from email.utils import parseaddr
 from html.parser import HTMLParser
 from pathlib import Path
@@ -25,7 +24,7 @@ from gateway.dispatch import compose, compose_mime
 from gateway.dispatch.compose import Party
 from gateway.dispatch.compose_texts import texts
 from tests.dispatch import samples
-from tests.dispatch.samples import HOUSE, LANGUAGES
+from tests.dispatch.samples import HOUSE, LANGUAGES, body, parsed
 
 TEXTS = Path(compose.__file__).with_name("texts")
 FORBIDDEN = re.compile(r"lettre\s+recommand|\bLRE\b|recommandée?s?\s+électronique|recommandé", re.IGNORECASE)
@@ -35,18 +34,6 @@ PRESSURE = re.compile(
 )
 MAILS = [(f"{language}-{name}", raw) for language in LANGUAGES for name, raw in samples.all_mails(language).items()]
 each_mail = pytest.mark.parametrize("raw", [raw for _, raw in MAILS], ids=[name for name, _ in MAILS])
-
-
-def parsed(raw: bytes) -> EmailMessage:
-    message = message_from_bytes(raw, policy=policy.default)
-    assert isinstance(message, EmailMessage)
-    return message
-
-
-def body(raw: bytes, kind: str = "plain") -> str:
-    part = parsed(raw).get_body((kind,))
-    assert part is not None
-    return str(part.get_content()).replace("\r\n", "\n")
 
 
 _TAGS = {"html", "head", "meta", "title", "body", "div", "h2", "p", "ul", "li", "a", "hr", "strong", "span"}
@@ -187,7 +174,7 @@ def test_the_same_input_gives_the_same_bytes_and_another_message_id_another_boun
     assert boundaries[0] != boundaries[1]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.text(max_size=200), st.text(max_size=500), st.text(max_size=100))
 def test_no_name_and_no_subject_breaks_a_mail(name: str, subject: str, message_id: str) -> None:
     mail = samples.status(
@@ -281,6 +268,14 @@ def test_what_is_no_name_is_no_greeting(name: str) -> None:
     assert text.startswith("Hello,\n")
 
 
+def test_the_foot_says_what_kind_of_service_this_is() -> None:
+    for language, words in (("en", "Regulation (EU) No"), ("fr", "Règlement (UE) n°")):
+        for name, raw in samples.all_mails(language).items():
+            assert words in " ".join(body(raw).split()), name
+    house = replace(HOUSE, law={})
+    assert "Electronic letter with proof (non-qualified)" in body(compose.notice(house, samples.notice()))
+
+
 def test_an_operator_without_telephone_and_site_leaves_no_gap() -> None:
     house = replace(HOUSE, operator_phone="", operator_site="", operator_address="", operator_email="")
     for language in LANGUAGES:
@@ -317,62 +312,6 @@ def test_an_original_is_attached_byte_for_byte(inner: bytes) -> None:
     assert parsed(raw)["Content-Transfer-Encoding"] == encoding
     part = next(part for part in parsed(raw).walk() if part.get_content_type() == "message/rfc822")
     assert part["Content-Transfer-Encoding"] == encoding
-
-
-# -- mails to the sender ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("event", list(samples.FACTS))
-def test_a_status_is_threaded_and_says_what_happened(event: Event) -> None:
-    for language in LANGUAGES:
-        raw = compose.status(HOUSE, samples.status(event, language))
-        message, text = parsed(raw), body(raw)
-        assert message["In-Reply-To"] == message["References"] == "<mine@example.com>"
-        assert message["Subject"] == "Re: Notice of termination: contract 42"
-        assert (message["Pli-Event"], message["Pli-State"]) == (compose.event_name(event), "deposited")
-        assert message["Pli-Letter"] == "0f8fad5bd9cb469fa16570867728950e"
-        assert message["From"].addresses[0].addr_spec == "pli@pli.test"
-        assert "Jane Roe <jane.roe@example.net>" in " ".join(text.split("\n\n")[0].split())
-        assert "ABCDE-FGHJK-MNPQR-S" in text
-        assert [part.get_filename() for part in message.iter_attachments()] == ["proof.pdf", "evidence.json"]
-        assert "pli verify" in text
-
-
-def test_status_mails_show_what_their_record_holds() -> None:
-    def text(event: Event) -> str:
-        return body(compose.status(HOUSE, samples.status(event)))
-
-    assert all(
-        words in text(Event.DEPOSIT) for words in ("ab" * 32, "1,234,567 bytes", "French", "Options understood: fr")
-    )
-    assert all(words in text(Event.HOLD) for words in ('"papr" is not known', '"en" came second', '"word" could not'))
-    notified = text(Event.NOTICE_TAKEN)
-    for words in (
-        "mx.example.net [192.0.2.25]",
-        "250 2.0.0 Ok: queued",
-        "TLSv1.3",
-        "Thursday 10 December 2026",
-        "11 December 2026, 00:00:00",
-    ):
-        assert words in notified
-    assert "550 5.1.2 The recipient's domain does not exist." in " ".join(text(Event.NOTICE_FAILED).split())
-    assert "smtp; 550 5.2.1 disabled" in text(Event.BOUNCE)
-    assert "hold period ended" in text(Event.DISCARD)
-    assert "file (letter.eml)" in text(Event.HAND_OVER)
-
-
-def test_a_subject_gets_one_re_and_none_is_said() -> None:
-    long = [
-        (text, f"Re: {text}")
-        for text in ("word " * 60 + "end", "é" * 300, "à la fin du mois, =?x?= et plus " * 9 + ".")
-    ]
-    for subject, wanted in (
-        ("RE: re : Hello", "Re: Hello"),
-        ("", "Re: (no subject)"),
-        ("Été {x}", "Re: Été {x}"),
-        *long,
-    ):
-        assert parsed(compose.status(HOUSE, samples.status(Event.HOLD, subject=subject)))["Subject"] == wanted
 
 
 def test_notices_depend_on_ids_and_dates_alone() -> None:

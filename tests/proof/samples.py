@@ -29,7 +29,11 @@ ATTEMPT: dict[str, Any] = {
     "tls": _TLS,
     "tls_trouble": [],
     "extensions": ["8bitmime", "pipelining", "size"],
-    "replies": [["", "220 mx1.example.net ESMTP"], ["EHLO", "250 mx1.example.net"], ["DATA", "250 2.0.0 Ok"]],
+    "replies": [
+        {"command": "", "code": 220, "text": "mx1.example.net ESMTP"},
+        {"command": "EHLO", "code": 250, "text": "mx1.example.net"},
+        {"command": "RCPT", "code": 250, "text": "2.1.5 Ok"},
+    ],
     "began_at": instant(START + timedelta(seconds=2)),
     "ended_at": instant(START + timedelta(seconds=3)),
     "tried": [],
