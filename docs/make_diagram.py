@@ -30,6 +30,7 @@ _STATES = {
     State.PAPER_RETURNED: "came back as undeliverable",
 }
 _EVENTS = {
+    Event.REJECT: "an account's deposit was refused: evidence of its own, and never a letter",
     Event.HOLD: "something is missing",
     Event.DISCARD: "the hold period is over, or the operator ended it",
     Event.DEPOSIT: "the deposit is complete",
@@ -65,8 +66,8 @@ _EVENTS = {
 
 _INTRO = """# The life of a letter
 
-This page is made by `make diagram` from the table in `gateway/core/letter.py`; nothing else in the program changes a state. One mail
-to several recipients is one deposit and as many letters: each has a life of its own.
+This page is made by `make diagram` from the table in `gateway/core/letter.py`; nothing else in the program changes a state. One
+mail to several recipients is one deposit and as many letters: each has a life of its own.
 """
 
 

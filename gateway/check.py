@@ -34,6 +34,7 @@ class Findings:
 
     letters: int = 0
     deposits: int = 0
+    rejections: int = 0
     records: int = 0
     commits: int = 0
     bytes_checked: int = 0
@@ -49,15 +50,38 @@ async def check(office: Office, *, contents: bool = True) -> Findings:
     chains: dict[str, list[LedgerRow]] = defaultdict(list)
     for row in ledger:
         chains[row.letter_id].append(row)
-    for letter in await office.register.letters(limit_to=2**31):
+    for letter_id in await office.register.letter_ids():
         found.letters += 1
-        rows = sorted(chains.pop(letter.id, []), key=lambda row: row.n)
-        await _check_letter(office, letter, rows, found)
-        if contents:
-            await _check_bytes(office, letter, found)
-    found.wrong += [f"ledger: letter {letter_id} has evidence and no row" for letter_id in chains]
-    found.deposits = len(await office.register.deposits())
+        rows = sorted(chains.pop(letter_id, []), key=lambda row: row.n)
+        try:
+            letter = await office.register.letter(id=letter_id)
+            if letter is None:
+                continue  # erased while we looked
+            await _check_letter(office, letter, rows, found)
+            if contents:
+                await _check_bytes(office, letter, found)
+        except Sealed as error:
+            found.wrong.append(f"letter {letter_id}: {error}")
+    for chain, rows in chains.items():
+        await _check_rejection(office, chain, rows, found)
+    found.deposits = await office.register.count_deposits()
     return found
+
+
+async def _check_rejection(office: Office, chain: str, rows: Sequence[LedgerRow], found: Findings) -> None:
+    """Evidence without a letter: only a refused deposit is that, and it is one record."""
+    if [row.event for row in rows] != [Event.REJECT]:
+        found.wrong.append(f"ledger: letter {chain} has evidence and no row")
+        return
+    found.rejections += 1
+    try:
+        bodies = await office.register.bodies(chain)
+        defect = next(_ledger_defects(rows, bodies), None)
+        replay(check_chain([body.record for body in bodies]))
+    except (Sealed, Broken, PliError) as error:
+        defect = str(error)
+    if defect:
+        found.wrong.append(f"rejection {chain}: {defect}")
 
 
 async def _check_commits(office: Office, ledger: Sequence[LedgerRow], found: Findings) -> None:
@@ -78,11 +102,7 @@ async def _check_letter(office: Office, letter: LetterRow, rows: Sequence[Ledger
     wrong = found.wrong
     if letter.chain_length != len(rows):
         wrong.append(f"letter {letter.id}: {len(rows)} ledger rows where {letter.chain_length} were written")
-    try:
-        bodies = await office.register.bodies(letter.id)
-    except Sealed as error:
-        wrong.append(f"letter {letter.id}: {error}")
-        return
+    bodies = await office.register.bodies(letter.id)
     defect = next(_ledger_defects(rows, bodies), None)
     if defect:
         wrong.append(f"letter {letter.id}: {defect}")

@@ -167,8 +167,8 @@ def check(obj: Context, as_json: bool, no_contents: bool) -> None:
             click.echo(json.dumps({"clean": not found.wrong, **vars(found)}, indent=2))
         else:
             click.echo(
-                f"{found.letters} letters of {found.deposits} deposits, {found.records} records in {found.commits} commits, "
-                f"{found.bytes_checked} bytes of letters read"
+                f"{found.letters} letters of {found.deposits} deposits, {found.rejections} deposits refused, "
+                f"{found.records} records in {found.commits} commits, {found.bytes_checked} bytes of letters read"
             )
             click.echo("\n".join(found.wrong) or "all of it holds")
         return 1 if found.wrong else 0

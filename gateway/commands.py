@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,7 @@ def account_add(
 
     Example: pli account add jane.doe@example.org --name "Jane Doe"
     """
-    given = click.get_text_stream("stdin").readline().strip() if app_password_stdin else None
+    given = sys.stdin.readline().strip() if app_password_stdin else None
 
     async def work(inside: Open) -> None:
         if language is not None and language not in inside.office.profile.languages:
@@ -117,7 +118,7 @@ def letter() -> None:
 
 @letter.command("list")
 @click.option("--state", help="Only letters in this state.")
-@click.option("--limit", default=1000, show_default=True, type=click.IntRange(1, 1_000_000))
+@click.option("--limit", default=1000, show_default=True, type=click.IntRange(1, 1_000_000), help="At most so many.")
 @click.option("--json", "as_json", is_flag=True)
 @click.pass_obj
 def letter_list(obj: Context, state: str | None, limit: int, as_json: bool) -> None:
@@ -176,7 +177,9 @@ def letter_release(obj: Context, letter_id: str) -> None:
 
 @letter.command("discard")
 @click.argument("letter_id")
-@click.option("--reason", default="discarded by the operator", show_default=True)
+@click.option(
+    "--reason", default="discarded by the operator", show_default=True, help="For the evidence and the sender."
+)
 @click.pass_obj
 def letter_discard(obj: Context, letter_id: str, reason: str) -> None:
     """End a held letter; its sender is told.

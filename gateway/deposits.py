@@ -7,8 +7,9 @@ are refused (R17). Not here: SMTP (intake/), what happens to a letter afterwards
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -60,7 +61,7 @@ class Deposits:
 
         Raises Refused where it cannot be taken, Deferred or OSError where it can be later; then nothing of it is kept.
         """
-        mail = self._read(account, envelope, origin, spool)
+        mail = await asyncio.to_thread(self._read, account, envelope, origin, spool)
         for _ in range(5):
             known = await self.office.register.deposit(message_index=mail.message_index)
             try:
@@ -176,39 +177,23 @@ class Deposits:
             created_at=mail.at,
             hold_until=mail.at + timedelta(days=profile.hold_days) if held else None,
             deposited_at=None if held else mail.at,
-            reminders=0,
-            notices_taken=0,
-            notices_bounced=0,
             **_NOT_YET,
             details={
                 "recipient": {"name": to.name, "address": to.address, "post": to.post, "visible": to.visible},
                 "zone": str(profile.zone),
-                "subject": self._subject(mail, letter_id, consignment, to),
+                "subject": subject(
+                    self.office,
+                    letter_id,
+                    consignment,
+                    mail.account,
+                    mail.envelope,
+                    mail.origin,
+                    {"name": to.name, "address": to.address},
+                    {"sha256": mail.spool.sha256, "size": mail.spool.size, "message_id": mail.head.message_id},
+                ),
                 "deposit_facts": self._facts(mail),
             },
         )
-
-    def _subject(self, mail: _Mail, letter_id: str, consignment: str, to: Addressee) -> dict[str, Any]:
-        """What is the same in all records of this letter (CPCE R.53-2 1° to 3°)."""
-        profile, house = self.office.profile, self.office.house
-        return {
-            "consignment": consignment,
-            "letter": letter_id,
-            "profile": {
-                "id": profile.id,
-                "level": profile.level,
-                "policy": profile.policy,
-                "title": dict(profile.title),
-            },
-            "issuer": {"name": house.operator_name, "domain": house.domain, "address": house.operator_address},
-            "sender": {
-                "name": mail.account.name,
-                "address": comparison_form(mail.envelope.mail_from),
-                "authentication": f"SMTP AUTH {mail.origin.mechanism} with an app password, under TLS",
-            },
-            "recipient": {"name": to.name, "address": to.address},
-            "content": {"sha256": mail.spool.sha256, "size": mail.spool.size, "message_id": mail.head.message_id},
-        }
 
     def _facts(self, mail: _Mail) -> dict[str, Any]:
         return {
@@ -224,3 +209,35 @@ class Deposits:
     def _recipient_index(self, deposit_id: str, to: Addressee) -> str:
         # Bound to the deposit, so that the column does not tell which letters go to the same person.
         return self.office.vault.index("recipient", deposit_id, comparison_form(to.address))
+
+
+def subject(
+    office: Office,
+    chain: str,
+    consignment: str,
+    account: Account,
+    envelope: Envelope,
+    origin: Origin,
+    recipient: Mapping[str, Any],
+    content: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What is the same in all records of one chain (CPCE R.53-2 1° to 3°). chain: the letter's id."""
+    profile, house = office.profile, office.house
+    return {
+        "consignment": consignment,
+        "letter": chain,
+        "profile": {
+            "id": profile.id,
+            "level": profile.level,
+            "policy": profile.policy,
+            "title": dict(profile.title),
+        },
+        "issuer": {"name": house.operator_name, "domain": house.domain, "address": house.operator_address},
+        "sender": {
+            "name": account.name,
+            "address": comparison_form(envelope.mail_from),
+            "authentication": f"SMTP AUTH {origin.mechanism} with an app password, under TLS",
+        },
+        "recipient": dict(recipient),
+        "content": dict(content),
+    }

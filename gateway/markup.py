@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import nh3
 
-MOST_HTML = 2_000_000
+MOST_HTML = 1_000_000
 _MOST_ELEMENTS = 10_000
 """The parser's time grows with the square of the depth: 200,000 nested elements take it minutes."""
 _MOST_DEPTH = 2_000

@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from gateway.core.errors import NotAllowed
-from gateway.core.evidence import instant
+from gateway.core.evidence import instant, parse_record
 from gateway.core.letter import FACTS, Event, Letter, State, after
 from gateway.core.profile import Window
 from gateway.counter import Visitor
@@ -196,9 +196,16 @@ class PostOffice:
             "notices": row.notices_taken,
             "bounced": row.notices_bounced,
             "reminders": row.reminders,
+            "attempt": await self._first_notice(row),  # what the recipient's server said on D
         }
         entry = self._entry(row, event, at, facts)
         await self._commit(Move(row, [entry], {"next_reminder_at": None}, [self._status(at)], cancel=UNSENT))
+
+    async def _first_notice(self, row: LetterRow) -> Any:
+        """The facts of the attempt that began the window."""
+        register = self.office.register
+        n = next((n for n, event in await register.events(row.id) if event is Event.NOTICE_TAKEN), None)
+        return None if n is None else parse_record(await register.record(row.id, n))["facts"]["attempt"]
 
     # -- the sender and the operator ----------------------------------------------------------------------------------
 

@@ -106,7 +106,16 @@ class Move:
     code_made: CodeRow | None = None
 
 
-Step = Deposited | Move
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A step: evidence of a deposit that was refused; no letter stands behind its chain."""
+
+    chain: str
+    subject: Mapping[str, Any]
+    entry: Entry
+
+
+Step = Deposited | Move | Rejected
 
 
 @dataclass
@@ -177,6 +186,10 @@ class Register:
     async def _one(self, step: Step, batch_id: str) -> list[str]:
         if isinstance(step, Deposited):
             return await self._deposited(step, batch_id)
+        if isinstance(step, Rejected):
+            made = _evidence(step.chain, step.subject, None, Place(), [step.entry])
+            await ledger.append(self.database.vault, batch_id, made)
+            return [row.commitment for row in made]
         return await self._move(step, batch_id)
 
     async def _deposited(self, step: Deposited, batch_id: str) -> list[str]:
@@ -192,7 +205,7 @@ class Register:
         evidence: list[NewEvidence] = []
         mails: list[outbox.NewIntent] = []
         for opening in step.letters:
-            made = _evidence(opening.row, Place(), opening.entries)
+            made = _evidence(*_about(opening.row), Place(), opening.entries)
             evidence += made
             mails += _intents(opening.row.id, made, opening.mails)
         await ledger.append(vault, batch_id, evidence)
@@ -213,7 +226,7 @@ class Register:
             await self._settle(step.settled)
         made: list[NewEvidence] = []
         if step.entries:
-            made = _evidence(row, Place(tuple(await ledger.chain(row.id))), step.entries)
+            made = _evidence(*_about(row), Place(tuple(await ledger.chain(row.id))), step.entries)
             await ledger.append(vault, batch_id, made)
         if step.cancel:
             await outbox.cancel(row.id, step.cancel, now)
@@ -290,26 +303,36 @@ class Register:
     async def bodies(self, letter_id: str) -> list[Body]:
         return await ledger.bodies(self.database.vault, letter_id)
 
-    async def deposits(self) -> list[DepositRow]:
-        return await letters.deposits(self.database.vault)
+    async def letter_ids(self) -> list[str]:
+        """Of every letter, oldest first, whether its row can be opened or not."""
+        return await letters.all_ids()
+
+    async def count_deposits(self) -> int:
+        return await letters.count_deposits()
 
     async def print_last_day(self, letter_id: str, day: Any) -> None:
         """Note the last day that a notice is about to print, before it is sent (DESIGN.md 3)."""
         await letters.print_last_day(letter_id, day)
 
 
-def _evidence(row: LetterRow, place: Place, entries: Sequence[Entry]) -> list[NewEvidence]:
-    """The ledger rows of *entries*, which follow the records at *place*."""
+def _about(row: LetterRow) -> tuple[str, Mapping[str, Any], datetime | None]:
+    return row.id, row.details["subject"], row.deposited_at
+
+
+def _evidence(
+    chain: str, subject: Mapping[str, Any], deposited_at: datetime | None, place: Place, entries: Sequence[Entry]
+) -> list[NewEvidence]:
+    """The ledger rows of *entries*, which follow the records at *place* in *chain* (a letter's id)."""
     made = []
     for entry in entries:
-        deposited = entry.at if entry.event is Event.DEPOSIT else row.deposited_at
-        subject = {**row.details["subject"], "deposited_at": instant(deposited) if deposited else None}
+        deposited = entry.at if entry.event is Event.DEPOSIT else deposited_at
+        about = {**subject, "deposited_at": instant(deposited) if deposited else None}
         private, private_digest = _private(entry.private)
-        record = make_record(subject, place, entry.event, entry.state, entry.at, entry.facts, private_digest)
+        record = make_record(about, place, entry.event, entry.state, entry.at, entry.facts, private_digest)
         salt, record_digest = secrets.token_bytes(32), digest(record)
         made.append(
             NewEvidence(
-                letter_id=row.id,
+                letter_id=chain,
                 n=place.n,
                 event=entry.event.value,
                 at=entry.at,

@@ -28,6 +28,7 @@ from gateway.intake.listener import Listeners
 from gateway.office import Office
 from gateway.opening import Open, opened
 from gateway.recipient import RecipientCounter
+from gateway.rejections import Rejections
 from gateway.settings import Settings
 from gateway.timers import Timers
 from gateway.watch import ClockWatch
@@ -92,7 +93,15 @@ async def running(settings: Settings, make_portal: PortalMaker, mailbox: Any = N
         demo = settings.clock.source != "system"
         if demo:
             queue.pause = 0.5  # the clock file may move at any moment
-        door = Door(office, inside.accounts, Deposits(office), inside.postoffice, router, lambda: watch.sound)
+        door = Door(
+            office,
+            inside.accounts,
+            Deposits(office),
+            Rejections(office),
+            inside.postoffice,
+            router,
+            lambda: watch.sound,
+        )
         listeners = Listeners(settings.smtp, door, office.clock, hostname=settings.gateway.domain)
         await listeners.start()
         stack.push_async_callback(listeners.stop)

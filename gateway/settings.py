@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self, cast
@@ -192,12 +193,17 @@ def _sections(data: Mapping[str, Any], mistakes: list[str]) -> dict[str, Section
             mistakes += dict.fromkeys(_sentence(name, section, detail) for detail in _first_of_each(details, values))
             wrong = {str(detail["loc"][0]) for detail in details if detail["loc"]}
             bad |= {(name, key) for key in wrong}
-            try:  # what remains still meets the checks between sections
-                settled[name] = section.model_validate({k: v for k, v in values.items() if k not in wrong})
-            except ValidationError:
-                continue
+            # What remains still meets the checks between keys; in the place of a bad one that must be there stands its example.
+            kept = {k: v for k, v in values.items() if k not in wrong}
+            with suppress(ValidationError):
+                settled[name] = section.model_validate({**_examples(section, wrong), **kept})
     mistakes += [line for keys, line in _contradictions(settled) if not bad & set(keys)]
     return settled
+
+
+def _examples(section: type[Section], keys: Iterable[str]) -> dict[str, Any]:
+    fields = section.model_fields
+    return {key: fields[key].examples[0] for key in keys if key in fields and fields[key].examples}  # type: ignore[index]
 
 
 def _first_of_each(details: Sequence[ErrorDetails], values: Mapping[str, Any]) -> Iterator[ErrorDetails]:

@@ -40,6 +40,7 @@ class Spool:
         self._held = 0
         self._file: IO[bytes] | None = None
         self._head = bytearray()
+        self._finished = False
         self.size = 0
 
     def write(self, data: bytes) -> None:
@@ -76,8 +77,10 @@ class Spool:
         self._held += len(sealed)
 
     def finish(self) -> None:
-        """No more data: seal the last chunk."""
-        self._add(self._sealer.finish())
+        """No more data: seal the last chunk. A spool may be kept again after an error, so only the first time counts."""
+        if not self._finished:
+            self._finished = True
+            self._add(self._sealer.finish())
 
     def copy_to(self, descriptor: int) -> int:
         """Write the sealed stream to a file descriptor; returns the number of bytes."""
@@ -144,8 +147,11 @@ class Blobs:
         spool = self.spool()
         spool.data_key = data_key
         spool._sealer = StreamSealer(data_key)  # noqa: SLF001 - same room
-        spool.write(data)
-        return await self.keep(spool)
+        try:
+            spool.write(data)
+            return await self.keep(spool)
+        finally:
+            spool.discard()
 
     async def read(self, reference: str, data_key: bytes) -> bytes:
         """The plaintext of a stream. Raises OSError or vault.Sealed where it is gone or changed."""
@@ -176,12 +182,13 @@ class Blobs:
             for job in jobs:
                 self._append(job)
             self._sync()
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - the thread must outlive any job, such as a spool discarded meanwhile
             self._abandon()
             for job in jobs:
-                job.error = error
+                job.error = error if isinstance(error, OSError) else OSError(f"not kept: {error!r}")
         for job in jobs:
-            job.loop.call_soon_threadsafe(_answer, job)
+            with contextlib.suppress(RuntimeError):  # the asker's loop is closed
+                job.loop.call_soon_threadsafe(_answer, job)
 
     def _append(self, job: _Job) -> None:
         if self._segment is None or self._segment.size > _ROLL:

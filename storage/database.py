@@ -92,6 +92,9 @@ def _check_file(url: str) -> None:
         connection = sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=5)
         try:
             connection.execute("BEGIN IMMEDIATE")
+            # A lock alone is granted on a file that cannot be written.
+            (number,) = connection.execute("PRAGMA user_version").fetchone()
+            connection.execute(f"PRAGMA user_version = {int(number)}")
             connection.rollback()
         finally:
             connection.close()
@@ -99,6 +102,15 @@ def _check_file(url: str) -> None:
         raise Unavailable(f"{path}: {error}") from error
     except sqlite3.DatabaseError as error:
         raise Unavailable(f"{path} is not a database of ours: {error}") from error
+
+
+_TROUBLE = (BaseORMException, sqlite3.Error, OSError)
+
+
+async def _open(config: dict[str, Any]) -> None:
+    """Connect now: a first query that cannot connect would leave the ORM's lock taken, and the second one waiting for ever."""
+    await Tortoise.init(config=config)
+    await get_connection("default").create_connection(with_db=True)
 
 
 async def _pending(package: str = MIGRATIONS) -> list[str]:
@@ -113,9 +125,9 @@ async def connect(url: str, vault: Vault) -> Database:
     """
     _check_file(url)
     try:
-        await Tortoise.init(config=_config(url))
+        await _open(_config(url))
         pending = await _pending()
-    except (BaseORMException, OSError) as error:
+    except _TROUBLE as error:
         await Tortoise.close_connections()
         raise Unavailable(str(error)) from error
     if pending:
@@ -150,9 +162,9 @@ async def migrate(url: str, package: str = MIGRATIONS) -> list[str]:
 async def _lacking(url: str, package: str) -> bool:
     """Whether migrations are to be run: otherwise the file may be in use and is left alone."""
     try:
-        await Tortoise.init(config=_config(url, package=package))
+        await _open(_config(url, package=package))
         return bool(await _pending(package))
-    except (BaseORMException, OSError) as error:
+    except _TROUBLE as error:
         raise Unavailable(str(error)) from error
     finally:
         await Tortoise.close_connections()
@@ -162,7 +174,7 @@ async def _migrate(url: str, package: str, guarded: Path | None = None) -> list[
     apps = _config(url, package=package)["apps"]
     done: list[str] = []
     try:
-        await Tortoise.init(config=_config(url, migrating=True, package=package))
+        await _open(_config(url, migrating=True, package=package))
         executor = MigrationExecutor(get_connection("default"), apps)
         for step in await executor.plan(None):
             name = str(step.migration.name)
@@ -174,7 +186,7 @@ async def _migrate(url: str, package: str, guarded: Path | None = None) -> list[
                 if lost:
                     raise schema.Lossy(f"migration {name} would lose {'; '.join(lost)}")
             done.append(name)
-    except (BaseORMException, OSError) as error:
+    except _TROUBLE as error:
         raise Unavailable(str(error)) from error
     finally:
         await Tortoise.close_connections()

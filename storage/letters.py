@@ -87,8 +87,13 @@ async def deposit(vault: Vault, **where: Any) -> DepositRow | None:
     return _deposit(vault, rows[0]) if rows else None
 
 
-async def deposits(vault: Vault) -> list[DepositRow]:
-    return [_deposit(vault, row) for row in await Deposit.all().order_by("received_at").values(*_DEPOSIT)]
+async def all_ids() -> list[str]:
+    """Every letter's id, oldest first."""
+    return [str(i) for i in await Letter.all().order_by("created_at", "id").values_list("id", flat=True)]
+
+
+async def count_deposits() -> int:
+    return await Deposit.all().count()
 
 
 def due_reminder(now: datetime) -> Q:

@@ -7,7 +7,7 @@ from datetime import date, datetime
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LetterRow:
     """A letter as stored; `details` decrypted. The meaning of each field stands in tables.Letter."""
 
@@ -24,22 +24,22 @@ class LetterRow:
     profile: str
     language: str
     created_at: datetime
-    hold_until: datetime | None
-    deposited_at: datetime | None
-    printed_last_day: date | None
-    notice_day: date | None
-    last_day: date | None
-    closes_at: datetime | None
-    proof_due_at: datetime | None
-    next_reminder_at: datetime | None
-    reminders: int
-    notices_taken: int
-    notices_bounced: int
-    asked_at: datetime | None
-    open_until: datetime | None
-    decision: str | None
-    decided_at: datetime | None
-    handed_over_at: datetime | None
+    hold_until: datetime | None = None
+    deposited_at: datetime | None = None
+    printed_last_day: date | None = None
+    notice_day: date | None = None
+    last_day: date | None = None
+    closes_at: datetime | None = None
+    proof_due_at: datetime | None = None
+    next_reminder_at: datetime | None = None
+    reminders: int = 0
+    notices_taken: int = 0
+    notices_bounced: int = 0
+    asked_at: datetime | None = None
+    open_until: datetime | None = None
+    decision: str | None = None
+    decided_at: datetime | None = None
+    handed_over_at: datetime | None = None
     details: dict[str, Any]
 
 

@@ -138,6 +138,8 @@ def _encrypt(aead: AESGCM, plain: bytes, context: str) -> bytes:
 
 
 def _decrypt(aead: AESGCM, sealed: bytes, context: str) -> bytes:
+    if len(sealed) < _NONCE + _TAG:
+        raise Sealed(f"{context} is cut")
     try:
         return aead.decrypt(sealed[:_NONCE], sealed[_NONCE:], context.encode())
     except InvalidTag as error:

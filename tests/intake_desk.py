@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -18,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from gateway.core.errors import BadPassword, BadRecipient, Deferred, NullMx, Stranger
+from gateway.core.errors import BadPassword, BadRecipient, Deferred, NullMx, Refused, Stranger
 from gateway.intake.desk import Account, Envelope, Origin, Receipt
 from gateway.intake.listener import Listeners
 from gateway.sections import HostPort, Smtp
@@ -48,6 +47,7 @@ class TestDesk:
     stored: list[Stored] = field(default_factory=list)
     returned: list[tuple[str, bytes, Origin]] = field(default_factory=list)
     spools: list[Spool] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)
     hold: asyncio.Event | None = None
     began: asyncio.Event = field(default_factory=asyncio.Event)
     trouble: Exception | None = None
@@ -92,6 +92,11 @@ class TestDesk:
             self.stored.append(Stored(envelope, origin, raw))
         letters = tuple(f"{n:032x}" for n in range(len(envelope.recipients)))
         return Receipt("d" * 32, letters, held=envelope.recipients[0].address.startswith("held"))
+
+    async def refused(
+        self, account: Account, envelope: Envelope, origin: Origin, spool: Spool | None, error: Refused
+    ) -> None:
+        self.rejected.append(error.smtp_reply)
 
     def is_return_address(self, address: str) -> bool:
         return address.startswith("b+")
@@ -228,9 +233,3 @@ async def house(folder: Path, **settings: Any) -> AsyncIterator[House]:
             desk.hold.set()
         await listeners.stop(grace=2)
         blobs.close()
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

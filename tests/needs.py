@@ -1,4 +1,4 @@
-"""What a test needs and the machine may lack: a loud skip at home, an error in CI; data beside the checkout is only ever skipped."""
+"""What a test needs and the machine may lack: a loud skip at home, an error in CI. Data beside the checkout is only skipped."""
 
 from __future__ import annotations
 

@@ -235,8 +235,9 @@ def test_every_module_says_what_it_is_for() -> None:
 
 
 def test_files_stay_small() -> None:
+    """Tests are read one by one, and a first migration is as long as the schema."""
     wrong = []
-    for module in CODE + TESTS:
+    for module in CODE:
         if module.inside("storage.migrations"):
             continue
         lines = module.source.count("\n")

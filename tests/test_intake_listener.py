@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
 import subprocess
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +185,29 @@ async def _calm(listeners: Listeners, count: int) -> None:
     async with asyncio.timeout(5):
         while listeners._open != count:
             await asyncio.sleep(0.01)
+
+
+async def test_a_closed_session_waits_for_no_garbage_collector(tmp_path: Path) -> None:
+    async with house(tmp_path) as at:
+        gc.collect()
+        gc.disable()
+        try:
+            for way in ("submission", "submissions", "mx"):
+                peer = await at.connect(way)
+                await peer.hear()
+                await peer.say("EHLO x")
+                if way == "submission":
+                    await peer.start_tls()
+                (session,) = at.listeners._sessions
+                seen = weakref.ref(session)
+                del session
+                await peer.say("QUIT")
+                await peer.close()
+                await _calm(at.listeners, 0)
+                await asyncio.sleep(0.05)
+                assert seen() is None, way
+        finally:
+            gc.enable()
 
 
 async def test_a_slow_client_may_be_slow_as_long_as_something_comes(tmp_path: Path) -> None:

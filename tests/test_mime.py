@@ -267,6 +267,11 @@ class TestText:
         )
         assert read_head(raw.encode()).text.strip() == "plain"
 
+    def test_an_inner_boundary_means_nothing_once_its_multipart_is_over(self) -> None:
+        inner = self._multipart("mixed", self.EMPTY, boundary="b2").replace("--b2--\r\nepilogue", "")
+        raw = self._multipart("mixed", inner, "\r\none\r\n--b2\r\ntwo")
+        assert read_head(raw.encode()).text == "one\n--b2\ntwo"
+
     def test_the_last_boundary_may_be_missing(self) -> None:
         assert read_head(self._multipart("mixed", self.PLAIN).partition("--b--")[0].encode()).text.strip() == "plain"
 

@@ -47,7 +47,7 @@ def test_hostile_mails_take_no_time(name: str) -> None:
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_any_bytes(raw: bytes) -> None:
     _sound(read_head(raw))
 
@@ -75,7 +75,7 @@ _VALUES = [b"text/plain", b"text/html; charset=", b"multipart/mixed; boundary=b"
     st.lists(st.sampled_from([b"", b"--b", b"--b--", b"--c", b"Content-Type: text/html", b"To: a@b.c", b"<p>", b"=C3=",
         b"4pz="]) | st.binary(max_size=30), max_size=12),
 )  # fmt: skip
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_anything_that_looks_like_a_mail(headers: list[tuple[str, bytes]], body: list[bytes]) -> None:
     head = read_head(b"\r\n".join([*(name.encode() + b": " + value for name, value in headers), b"", *body]))
     _sound(head)

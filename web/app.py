@@ -42,7 +42,26 @@ def make_app(
 ) -> Starlette:
     """The application. https: visitors reach us by https, be it through a proxy. mailbox: the demo's, or None."""
     pages = Pages(house, demo=mailbox is not None)
-    front, portal = Front(counter, pages), Portal(counter, pages, clock, https)
+    routes = [
+        *_small(pages, health),
+        *Front(counter, pages).routes(),
+        *Portal(counter, pages, clock, https).routes(),
+        *(MailboxPages(mailbox, pages).routes() if mailbox is not None else []),
+    ]
+    app = Starlette(
+        routes=routes,
+        middleware=[
+            Middleware(Guard, pages=pages, https=https),
+            Middleware(RequestBodyLimitMiddleware, max_body_size=_MOST_BODY),
+        ],
+        exception_handlers=handlers(pages),
+    )
+    app.router.redirect_slashes = False  # a redirect would name whatever host the request claims
+    return app
+
+
+def _small(pages: Pages, health: Callable[[], Awaitable[bool]]) -> list[Route]:
+    """What no visitor asks for by himself."""
 
     async def healthz(_: Request) -> Response:
         well = await health()
@@ -56,21 +75,4 @@ def make_app(
             raise NotFound
         return pages.static(request.path_params["name"])
 
-    routes = [
-        Route("/healthz", healthz),
-        Route("/robots.txt", robots),
-        Route("/static/{name}", static),
-        *front.routes(),
-        *portal.routes(),
-        *(MailboxPages(mailbox, pages).routes() if mailbox is not None else []),
-    ]
-    app = Starlette(
-        routes=routes,
-        middleware=[
-            Middleware(Guard, pages=pages, https=https),
-            Middleware(RequestBodyLimitMiddleware, max_body_size=_MOST_BODY),
-        ],
-        exception_handlers=handlers(pages),
-    )
-    app.router.redirect_slashes = False  # a redirect would name whatever host the request claims
-    return app
+    return [Route("/healthz", healthz), Route("/robots.txt", robots), Route("/static/{name}", static)]

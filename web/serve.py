@@ -127,8 +127,6 @@ class _Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # Then awaiting a piece's sending awaits that the pieces before it left our buffer.
-        transport.set_write_buffer_limits(high=1, low=0)
         self._waiting_since = self.loop.time()
         self._tick = self.loop.call_later(_PATIENCE, self._look)
 

@@ -27,6 +27,7 @@ _OWN = "urn:pli:event:"
 
 ETSI_EVENT: dict[Event, str] = {  # EN 319 522-1 clause 6.2, Table 1
     Event.DEPOSIT: _ETSI + "SubmissionAcceptance",
+    Event.REJECT: _ETSI + "SubmissionRejection",
     Event.DISCARD: _ETSI + "SubmissionRejection",
     Event.NOTICE_TAKEN: _ETSI + "NotificationForAcceptance",
     Event.REMINDER_TAKEN: _ETSI + "NotificationForAcceptance",

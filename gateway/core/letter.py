@@ -35,6 +35,7 @@ class State(StrEnum):
 class Event(StrEnum):
     """What can happen to a letter. Everything here becomes evidence; only events in STEPS move a letter."""
 
+    REJECT = "reject"  # an account's deposit was refused: evidence of its own, and never a letter
     HOLD = "hold"
     DISCARD = "discard"
     DEPOSIT = "deposit"
@@ -70,6 +71,7 @@ class Event(StrEnum):
 
 
 STEPS: dict[tuple[State | None, Event], State] = {
+    (None, Event.REJECT): State.DISCARDED,
     (None, Event.HOLD): State.HELD,
     (State.HELD, Event.DISCARD): State.DISCARDED,
     (State.HELD, Event.DEPOSIT): State.DEPOSITED,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from gateway.core.errors import Refused
 from storage.blobs import Spool
 
 
@@ -88,6 +89,11 @@ class Desk(Protocol):
 
     async def deposit(self, account: Account, envelope: Envelope, origin: Origin, spool: Spool) -> Receipt:
         """Take a whole message; when it returns the 250 may be said. It goes on though the peer goes away."""
+
+    async def refused(
+        self, account: Account, envelope: Envelope, origin: Origin, spool: Spool | None, error: Refused
+    ) -> None:
+        """A message of *account* was refused before it came to `deposit`. spool: the message, where all of it was read."""
 
     def is_return_address(self, address: str) -> bool:
         """Whether *address* is one that we signed (bounces come to it)."""

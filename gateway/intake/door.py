@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from gateway.core.address import check_address, read_rcpt, split
-from gateway.core.errors import BadRecipient, Deferred, NullMx, OurFault, StorageFull, Stranger
+from gateway.core.errors import BadRecipient, Deferred, NullMx, OurFault, Refused, StorageFull, Stranger
 from gateway.deposits import Deposits
 from gateway.dispatch.bounce import read_bounce
 from gateway.dispatch.route import Router
@@ -22,6 +22,7 @@ from gateway.intake.desk import Account, Envelope, Origin, Receipt
 from gateway.office import Office
 from gateway.postoffice import NOTICE, REMINDER, PostOffice
 from gateway.register import Stale
+from gateway.rejections import Rejections
 from storage import outbox
 from storage.accounts import note
 from storage.blobs import Spool
@@ -38,6 +39,7 @@ class Door:
     office: Office
     accounts: Accounts
     deposits: Deposits
+    rejections: Rejections
     postoffice: PostOffice
     router: Router
     sound: Callable[[], bool]
@@ -80,10 +82,18 @@ class Door:
             raise OurFault(detail="the clock is not trusted")
         try:
             receipt = await self.deposits.take(account, envelope, origin, spool)
+        except Refused as error:
+            await self.rejections.record(account, envelope, origin, spool, error)
+            raise
         except OSError as error:
             raise (StorageFull if error.errno in _FULL else OurFault)(detail=str(error)) from error
         _log.info("deposit", deposit=receipt.deposit, letters=len(receipt.letters), held=receipt.held, size=spool.size)
         return receipt
+
+    async def refused(
+        self, account: Account, envelope: Envelope, origin: Origin, spool: Spool | None, error: Refused
+    ) -> None:
+        await self.rejections.record(account, envelope, origin, spool, error)
 
     def is_return_address(self, address: str) -> bool:
         return self.office.returns.read(address) is not None

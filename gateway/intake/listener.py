@@ -188,8 +188,11 @@ class Listeners:
         session = self._tasks.pop(task)
         self._sessions.discard(session)
         self._count(session.peer, -1, session.refused)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:
             _log.error("session error", peer=session.peer, exc_info=error)
+        session.release()
 
 
 def _bound(family: int, host: str, port: int) -> socket.socket:

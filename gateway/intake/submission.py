@@ -43,6 +43,10 @@ class Submission(Session):
         spool = self.terms.desk.spool()
         try:
             await self.content(spool, self.max_bytes)
+        except Refused as error:
+            spool.discard()
+            await self.kept(self.terms.desk.refused(self._who, mail.envelope(), self.origin, None, error))
+            raise
         except BaseException:
             spool.discard()
             raise

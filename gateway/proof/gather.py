@@ -56,7 +56,7 @@ def gather(path: Path) -> Gathered:
         return found
     data = _read(path)
     kind = _kind(path.name, data)
-    if kind is None:
+    if kind is None or (kind == "pdf" and b"%PDF-" not in data[:1024]):
         raise Unreadable(f"{path}: is neither a PDF, an evidence.json, nor a saved mail")
     if kind != "mail":
         found.parts.append(Part(path.name, kind, data, str(path.parent)))

@@ -133,7 +133,9 @@ class Demo:
     def recipient(self, address: str) -> Recipient:
         return Recipient(Browser(self.url), self.mailbox(address))
 
-    def deposit(self, to: str, *, number: int = 0, subject: str = "A letter", text: str = "Hello.\n") -> tuple[str, bytes]:
+    def deposit(
+        self, to: str, *, number: int = 0, subject: str = "A letter", text: str = "Hello.\n"
+    ) -> tuple[str, bytes]:
         """Send a letter to *to* by the encoded address; returns its id and the bytes that were sent."""
         encoded = f"{to.replace('@', '=')}@letters.pli.test"
         raw = message(self.account(number), encoded, subject, text)
@@ -175,7 +177,9 @@ def _is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def message(who: Mapping[str, str], to: str, subject: str, text: str, *more: str, message_id: str | None = None) -> bytes:
+def message(
+    who: Mapping[str, str], to: str, subject: str, text: str, *more: str, message_id: str | None = None
+) -> bytes:
     """A plain mail as a client would write it. more: further header lines."""
     lines = [
         f"From: {who['name']} <{who['address']}>",

@@ -19,8 +19,14 @@ pytestmark = pytest.mark.blackbox
 TO = "wary@example.net"
 SENDERS = (
     (0, "The matter of the blue house", "Dear Wary,\n\nI claim what is mine.\n", ()),
-    (1, "Résiliation", "Bonjour,\n\n" + "voici un texte bien plus long. " * 200 + "\n", ("X-Tenant: acme-corp", "Importance: high")),
+    (
+        1,
+        "Résiliation",
+        "Bonjour,\n\n" + "voici un texte bien plus long. " * 200,
+        ("X-Tenant: acme-corp", "Importance: high"),
+    ),
 )
+_SECRETS = ("blue house", "plus long", "acme-corp")
 _SAME: tuple[tuple[re.Pattern[bytes], bytes], ...] = tuple(
     (re.compile(pattern, re.MULTILINE | re.DOTALL), made)
     for pattern, made in (
@@ -33,6 +39,7 @@ _SAME: tuple[tuple[re.Pattern[bytes], bytes], ...] = tuple(
         (rb"\b[2-9A-HJKMNP-TV-Z]{5}-[2-9A-HJKMNP-TV-Z]{5}\b", b"REFERENCE"),
         (rb"\b[2-9A-HJKMNP-TV-Z]{4}(-[2-9A-HJKMNP-TV-Z]{4}){2}\b", b"ACCESS"),
         (rb"\b[2-9A-HJKMNP-TV-Z]{10,12}\b", b"REFERENCE"),
+        (rb'value="[A-Za-z0-9_-]{32}"', b'value="NONCE"'),
         (rb"<[0-9a-f]{32}@avis\.test>", b"<ID@avis.test>"),
         (rb"[0-9a-f]{16,64}", b"HEX"),
         (rb"\b\d\d:\d\d(:\d\d)?\b", b"TIME"),
@@ -95,10 +102,10 @@ def test_what_a_recipient_sees_does_not_depend_on_the_sender(gateway: Demo) -> N
     for one, other in pairwise(stories):
         for what in one.keys() - {"receipt mail", "receipt"}:
             assert alike(one[what]) == alike(other[what]), what
-    for (number, subject, text, headers), story in zip(SENDERS, stories, strict=True):
+    for (number, subject, _, headers), story in zip(SENDERS, stories, strict=True):
         who = gateway.account(number)
         for what, raw in story.items():
-            for secret in (who["address"], who["name"], who["address"].split("@")[1], subject, text.split()[3], *headers):
+            for secret in (who["address"], who["name"], who["address"].split("@")[1], subject, *_SECRETS, *headers):
                 assert secret.encode() not in raw, f"{what} says {secret}"
 
 

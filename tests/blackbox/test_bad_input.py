@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import socket
 import ssl
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from tests.needs import need
 from tests.outside import swaks
 
 pytestmark = pytest.mark.blackbox
+Talk = Callable[[str], str]
 TO = "jane.roe=example.net@letters.pli.test"
 
 
@@ -30,12 +33,6 @@ def _swaks(gateway: Demo, *words: str, password: str | None = None, sender: str 
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     return done.stdout
-
-
-def _last_error(dialog: str) -> str:
-    found = re.findall(r"^<[~*-]\*\s+(.*)$", dialog, re.MULTILINE)
-    assert found, dialog
-    return found[-1]
 
 
 def test_wrong_password(gateway: Demo) -> None:
@@ -84,10 +81,10 @@ def test_unknown_tag_holds_the_letter_and_asks(gateway: Demo) -> None:
 
 def test_oversized(gateway: Demo) -> None:
     who = gateway.account()
-    with _session(gateway) as talk:
+    with Session(gateway) as talk:
         assert talk(f"MAIL FROM:<{who['address']}> SIZE=999999999").startswith("552 5.3.4")
     big = "".join("x" * 70 + "\r\n" for _ in range(400_000))
-    with _session(gateway) as talk:
+    with Session(gateway) as talk:
         for line in (f"MAIL FROM:<{who['address']}>", f"RCPT TO:<{TO}>", "DATA"):
             answer = talk(line)
         assert answer.startswith("354")
@@ -101,7 +98,7 @@ def test_oversized(gateway: Demo) -> None:
 )
 def test_bare_cr_lf_and_nul(gateway: Demo, name: str, text: str) -> None:
     who = gateway.account()
-    with _session(gateway) as talk:
+    with Session(gateway) as talk:
         for line in (f"MAIL FROM:<{who['address']}>", f"RCPT TO:<{TO}>", "DATA"):
             talk(line)
         raw = message(who, TO, name, "hello\n").decode()
@@ -112,13 +109,29 @@ def test_bare_cr_lf_and_nul(gateway: Demo, name: str, text: str) -> None:
 def test_8_bit_junk_headers_are_kept_as_they_are(gateway: Demo) -> None:
     who, to = gateway.account(), "junk@example.net"
     encoded = f"{to.replace('@', '=')}@letters.pli.test"
-    raw = message(who, encoded, "SUBJECT", "hello\n", "X-Junk: HERE").replace(b"SUBJECT", b"caf\xe9 \xff\xfe =?utf-8?q?=C3?=")
+    raw = message(who, encoded, "SUBJECT", "hello\n", "X-Junk: HERE").replace(
+        b"SUBJECT", b"caf\xe9 \xff\xfe =?utf-8?q?=C3?="
+    )
     raw = raw.replace(b"HERE", bytes(range(0x80, 0x100)))
     gateway.client().send([encoded], raw)
     recipient, link = gateway.recipient(to), gateway.link(to)
     recipient.decide(link, "accept")
     assert recipient.browser.get(f"{link}/letter.eml") == raw
     gateway.mailbox(who["address"]).wait("handed-over")
+
+
+def test_a_refused_deposit_is_evidence_and_no_letter(gateway: Demo) -> None:
+    """EN 319 522-1 A.2: the sender's "I handed it in" has an answer."""
+
+    def found() -> dict[str, int]:
+        done = pli("check", "--json", config=gateway.folder / "pli.toml")
+        return dict(json.loads(done.stdout))
+
+    before = found()
+    assert "550 5.6.0" in _swaks(gateway, "--to", TO, "--add-header", "Bcc: hidden@example.net")
+    after = found()
+    assert (after["rejections"], after["letters"]) == (before["rejections"] + 1, before["letters"])
+    assert after["clean"], after["wrong"]
 
 
 def test_strangers_on_port_25(gateway: Demo) -> None:
@@ -130,13 +143,13 @@ def test_strangers_on_port_25(gateway: Demo) -> None:
         assert talk("RCPT TO:<victim@example.net>").startswith("550 5.7.1")
 
 
-class _session:  # noqa: N801 - reads as a verb
+class Session:
     """A raw SMTP dialog over 465, logged in."""
 
     def __init__(self, gateway: Demo) -> None:
         self.gateway = gateway
 
-    def __enter__(self) -> object:
+    def __enter__(self) -> Talk:
         context = ssl.create_default_context(cafile=self.gateway.ca)
         plain = socket.create_connection(("127.0.0.1", self.gateway.port("submissions")), 30)
         self.socket = context.wrap_socket(plain, server_hostname="127.0.0.1")
@@ -150,7 +163,7 @@ class _session:  # noqa: N801 - reads as a verb
         self.socket.close()
 
 
-def _talk(plain: socket.socket):  # type: ignore[no-untyped-def]
+def _talk(plain: socket.socket) -> Talk:
     file = plain.makefile("rb")
 
     def answer() -> str:
@@ -200,7 +213,10 @@ max_bytes = "many"
 
 
 def test_a_port_that_is_taken(tmp_path: Path) -> None:
-    with site(tmp_path / "s", free_ports(1)[0]) as where, socket.create_server(("127.0.0.1", where.ports["submission"])):
+    with (
+        site(tmp_path / "s", free_ports(1)[0]) as where,
+        socket.create_server(("127.0.0.1", where.ports["submission"])),
+    ):
         done = pli("run", config=where.config)
         assert done.returncode == 2
         assert f"[smtp] submission: 127.0.0.1:{where.ports['submission']} is taken" in done.stderr
@@ -224,7 +240,9 @@ def test_a_database_file_that_is_read_only(tmp_path: Path) -> None:
     with site(tmp_path / "s", free_ports(1)[0]) as where:
         (where.folder / "data" / "pli.db").chmod(0o400)
         # Root writes to every file; without that right the file's mode counts for him, too.
-        as_anybody = [need("setpriv", "apt-get install util-linux"), "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+        as_anybody = (
+            [need("setpriv", "apt-get install util-linux"), "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+        )
         done = subprocess.run(
             [*as_anybody, *PLI, "--config", str(where.config), "run"],
             capture_output=True, text=True, timeout=60, cwd=ROOT, env=environment(), check=False,

@@ -82,11 +82,14 @@ def test_nothing_that_was_answered_250_is_lost_or_doubled_by_kill_9(tmp_path: Pa
         letters = _deposited(where)
         _each_once_and_whole(stream, letters)
         _queue_resumes(world, letters)
-        where.process.stop()
+        if where.process is not None:
+            where.process.stop()
         found = where.check()
         assert found["clean"], found["wrong"]
         assert found["letters"] == len(letters)
-        print(f"{KILLS} kills, {len(stream.answered)} answered 250, {stream.retries} retries, {len(world.all())} mails out")
+        print(
+            f"{KILLS} kills, {len(stream.answered)} answered 250, {stream.retries} retries, {len(world.all())} mails out"
+        )
 
 
 def _each_once_and_whole(stream: Stream, letters: list[dict[str, str]]) -> None:

@@ -92,7 +92,9 @@ def test_a_hundred_parallel_decisions_have_one_winner_and_one_set_of_evidence(ga
     assert len(_events(gateway, letter, "accepted")) == 1
     assert _events(gateway, letter, "refused") == []
     # A second decision shows the first.
-    status, page, cookie = _post(f"{link}/decision", {"choice": "refuse", "code": code, "nonce": nonce_in(pages["refuse"])})
+    status, page, cookie = _post(
+        f"{link}/decision", {"choice": "refuse", "code": code, "nonce": nonce_in(pages["refuse"])}
+    )
     assert (status, cookie) == (200, None)
     assert "accepted" in page.lower()
 

@@ -89,6 +89,11 @@ class TestEncoded:
         assert refused.value.smtp_reply.startswith("550 5.1.3 ")
         assert len(refused.value.smtp_reply) < 510  # RFC 5321 4.5.3.1.5
 
+    @pytest.mark.parametrize("local", ["=example.org", "jane=", "=", "jane=+fr"])
+    def test_the_refusal_shows_the_form(self, local: str) -> None:
+        with pytest.raises(BadRecipient, match=f"jane.doe=example.org@{LETTERS}"):
+            read_rcpt(f"{local}@{LETTERS}", LETTERS, DEDICATED)
+
     @given(
         st.from_regex(r"[a-z0-9+=_-]{1,20}(\.[a-z0-9+=_-]{1,20})?", fullmatch=True),
         st.lists(st.sampled_from(["fr", "code", "x-1"]), max_size=3),

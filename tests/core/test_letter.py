@@ -11,6 +11,7 @@ from gateway.core.letter import DECISIONS, FACTS, LAPSES, STEPS, Event, Letter, 
 
 # Written from the design page, row by row, in its own words: from | event | to.
 TABLE = """
+nothing       reject            discarded
 nothing       hold              held
 held          discard           discarded
 nothing       deposit           deposited

@@ -1,3 +1,5 @@
+"""Keys, seals and proofs that the proof tests share; each kind is made once."""
+
 from __future__ import annotations
 
 import tomllib
@@ -7,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from gateway.core.letter import Event
 from gateway.core.profile import from_data
 from gateway.proof import keys
 from gateway.proof.bundle import Press
 from gateway.settings import conf_dir
-from tests.proof.samples import START
+from tests.proof.samples import LETTER, START, chain, last_at
 
 
 @dataclass(frozen=True)
@@ -49,3 +52,19 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> House:
 @pytest.fixture(scope="session")
 def house(tmp_path_factory: pytest.TempPathFactory) -> House:
     return make_house(tmp_path_factory.mktemp("house"))
+
+
+@pytest.fixture(scope="module")
+def letter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("letter") / "the-letter.eml"
+    path.write_bytes(LETTER)
+    return path
+
+
+@pytest.fixture(scope="module")
+def proof(house: House, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A proof of reception as it is attached to the mail."""
+    records = chain(Event.HAND_OVER)
+    path = tmp_path_factory.mktemp("proof") / "proof.pdf"
+    path.write_bytes(house.press.make(records[-1], "fr", last_at(records))["proof.pdf"])
+    return path

@@ -1,4 +1,4 @@
-"""A counter with one drawer of letters: the rules of gateway/counter.py without a store, so that pages are tried by themselves."""
+"""A counter with one drawer of letters: the rules of gateway/counter.py without a store, so that pages are tried alone."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ HOUSE = House(
     notice_domain="avis.test",
     public_url="http://127.0.0.1",
     zone="Europe/Paris",
-    profile_title={"fr": "Pli électronique avec preuve (non qualifié)", "en": "Electronic letter with proof (non-qualified)"},
+    profile_title={
+        "fr": "Pli électronique avec preuve (non qualifié)",
+        "en": "Electronic letter with proof (non-qualified)",
+    },
     profile_level="non-qualified",
     law={"fr": "Code des postes et des communications électroniques.", "en": "French postal code."},
     anonymous=True,

@@ -1,4 +1,4 @@
-"""A recipient's way through the portal, over real sockets and without JavaScript: looking decides nothing, only the code decides."""
+"""A recipient's way through the portal, over real sockets and without JavaScript: looking decides nothing, the code does."""
 
 from __future__ import annotations
 
@@ -26,14 +26,23 @@ async def decide(browser: Browser, choice: str, code: str = CODE) -> tuple[int, 
 async def test_the_first_page_says_what_is_to_be_known_before_deciding(browser: Browser) -> None:
     page = await browser.get(L)
     assert page.status == 200
-    for words in ("ABCDE-FGHJK", "j•••@example.com", "until Thursday 16 July 2026", "Paris time", "Example Post", "+33 1 99"):
+    for words in (
+        "ABCDE-FGHJK",
+        "j•••@example.com",
+        "until Thursday 16 July 2026",
+        "Paris time",
+        "Example Post",
+        "+33 1 99",
+    ):
         assert words in page.text
     assert re.findall(r'<button name="choice" value="(\w+)"', page.text) == ["accept", "refuse"]
 
 
 async def test_nothing_of_the_sender_is_on_any_page_before_acceptance(browser: Browser, counter: StandIn) -> None:
     pages = [await browser.get(L), await browser.post(f"{L}/choice", {"choice": "accept", "nonce": showing().nonce})]
-    pages += [await browser.get(f"{L}/{path}") for path in ("letter", "letter.eml", "letter.zip", "parts/1", "receipt.pdf")]
+    pages += [
+        await browser.get(f"{L}/{path}") for path in ("letter", "letter.eml", "letter.zip", "parts/1", "receipt.pdf")
+    ]
     counter.letters[TOKEN] = showing(state=State.REFUSED, open=False, decision="refuse", decided_at=NOW)
     pages.append(await browser.get(L))
     for page in pages:
@@ -63,7 +72,9 @@ async def test_a_decision_already_made_is_shown_and_stands(browser: Browser, cou
     assert counter.letters[TOKEN].decision == "refuse"
 
 
-async def test_a_wrong_code_leaves_the_form_standing_and_the_right_one_still_works(browser: Browser, counter: StandIn) -> None:
+async def test_a_wrong_code_leaves_the_form_standing_and_the_right_one_still_works(
+    browser: Browser, counter: StandIn
+) -> None:
     page = await browser.post(f"{L}/choice", {"choice": "accept", "nonce": (await browser.get(L)).nonce})
     for _ in range(4):
         page = await browser.post(f"{L}/decision", {"choice": "accept", "code": "000000", "nonce": page.nonce})
@@ -109,11 +120,24 @@ async def test_forms_without_code_or_nonce_change_nothing(browser: Browser, coun
 
 
 async def test_looking_by_get_and_head_changes_nothing(browser: Browser, counter: StandIn) -> None:
-    paths = ["", "/", "/choice", "/decision", "/letter", "/letter.eml", "/letter.zip", "/parts/1", "/receipt.pdf", "/original"]
+    paths = [
+        "",
+        "/",
+        "/choice",
+        "/decision",
+        "/letter",
+        "/letter.eml",
+        "/letter.zip",
+        "/parts/1",
+        "/receipt.pdf",
+        "/original",
+    ]
     for path in paths:
         got, head = await browser.get(L + path), await browser.get(L + path, "HEAD")
         assert (head.status, head.body) == (got.status, b"")
-        assert {k: v for k, v in head.headers.items() if k != "date"} == {k: v for k, v in got.headers.items() if k != "date"}
+        assert {k: v for k, v in head.headers.items() if k != "date"} == {
+            k: v for k, v in got.headers.items() if k != "date"
+        }
     assert (counter.done, counter.letters) == ([], {TOKEN: showing()})
 
 
@@ -124,7 +148,9 @@ async def test_forms_of_other_sites_are_refused(browser: Browser, counter: Stand
     assert counter.done == []
 
 
-@pytest.mark.parametrize("headers", [{"Sec_Fetch_Site": "same-origin", "Origin": "null"}, {"Origin": "https://pli.test"}])
+@pytest.mark.parametrize(
+    "headers", [{"Sec_Fetch_Site": "same-origin", "Origin": "null"}, {"Origin": "https://pli.test"}]
+)
 async def test_our_own_forms_are_taken_as_browsers_send_them(browser: Browser, headers: dict[str, str]) -> None:
     assert (await browser.post(f"{L}/choice", {"choice": "accept", "nonce": showing().nonce}, **headers)).status == 200
 
@@ -156,12 +182,24 @@ async def test_an_unknown_token_is_404_everywhere(browser: Browser) -> None:
         assert (await browser.post(f"/l/unknown/{path}", {"choice": "accept", "nonce": "x", "code": "1"})).status == 404
 
 
-async def test_after_acceptance_the_letter_is_shown_and_handed_out_byte_for_byte(browser: Browser, counter: StandIn) -> None:
+async def test_after_acceptance_the_letter_is_shown_and_handed_out_byte_for_byte(
+    browser: Browser, counter: StandIn
+) -> None:
     await decide(browser, "accept")
     page = await browser.get(f"{L}/letter")
-    for words in ("Jane Doe", "jane.doe@example.org", "Notice of termination", "Dear Sir", "ab" * 32, "Wednesday 1 July 2026"):
+    for words in (
+        "Jane Doe",
+        "jane.doe@example.org",
+        "Notice of termination",
+        "Dear Sir",
+        "ab" * 32,
+        "Wednesday 1 July 2026",
+    ):
         assert words in page.text
-    assert '<a href="https://example.org/terms" rel="noopener noreferrer nofollow">https://example.org/terms</a>.' in page.text
+    assert (
+        '<a href="https://example.org/terms" rel="noopener noreferrer nofollow">https://example.org/terms</a>.'
+        in page.text
+    )
     eml = await browser.get(f"{L}/letter.eml")
     assert (eml.body, eml.headers["content-type"]) == (LETTER, "message/rfc822")
     assert (await browser.get(f"{L}/receipt.pdf")).body.startswith(b"%PDF")
@@ -171,7 +209,7 @@ async def test_after_acceptance_the_letter_is_shown_and_handed_out_byte_for_byte
 
 async def test_without_a_session_an_accepted_letter_is_read_again_by_a_code(browser: Browser, counter: StandIn) -> None:
     await decide(browser, "accept")
-    browser.cookies = {name: "of-another-time-and-place" for name in browser.cookies}
+    browser.cookies = dict.fromkeys(browser.cookies, "of-another-time-and-place")
     page = await browser.get(f"{L}/letter")
     assert (page.status, "Jane" in page.text) == (401, False)
     assert 'value="read"' in page.text

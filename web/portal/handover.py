@@ -48,8 +48,6 @@ class HandOver(Response):
                 await send(_piece(bytes(body[begin : begin + _CHUNK]), more=True))
                 if gone.done():
                     return False
-            # An empty piece goes once the server's buffer is empty.
-            await send(_piece(b"", more=True))
             if not await _taken(scope) or gone.done():
                 return False
             await send(_piece(last, more=False))

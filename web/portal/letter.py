@@ -143,7 +143,7 @@ def attached(name: str) -> dict[str, str]:
 
 
 _FRAME = Markup(
-    '<!doctype html><meta charset="utf-8"><meta http-equiv="Content-Security-Policy"'
+    '<!DOCTYPE html><meta charset="utf-8"><meta http-equiv="Content-Security-Policy"'
     " content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
     '<meta name="viewport" content="width=device-width"><meta name="referrer" content="no-referrer">'
     "<style>body{{margin:12px;font:16px/1.5 sans-serif;color:#1b1b1b;background:#fff;overflow-wrap:anywhere}}"

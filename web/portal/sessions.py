@@ -21,13 +21,14 @@ class Sessions:
 
     def keep(self, answer: Response, token: str, secret: str) -> None:
         """Hand the visitor his session. __Host-: no other host of the domain can set or overwrite it (RFC 6265bis 4.1.3.2)."""
-        answer.set_cookie(self._name(token), secret, path="/", secure=self.https, httponly=True, samesite="lax")
+        answer.set_cookie(self.name(token), secret, path="/", secure=self.https, httponly=True, samesite="lax")
 
     def secret(self, request: Request) -> str | None:
         """The secret that came with a request for this letter, or None."""
-        found = request.cookies.get(self._name(request.path_params["token"]), "")
+        found = request.cookies.get(self.name(request.path_params["token"]), "")
         return found if _SECRET.fullmatch(found) else None
 
-    def _name(self, token: str) -> str:
+    def name(self, token: str) -> str:
+        """The name of a letter's cookie."""
         mark = hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()[:12]
         return f"{'__Host-' if self.https else ''}pli-{mark}"
