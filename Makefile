@@ -24,9 +24,10 @@ lint: $(READY)
 demo: $(READY)
 	$(BIN)/python -m gateway demo $(ARGS)
 
-# kill -9 at random instants during a stream of deposits; long, so not a part of test.
+# kill -9 at many random instants during a stream of deposits; `make test` has a few of them. KILLS: how many.
+KILLS ?= 50
 crash: $(READY)
-	$(BIN)/python -m tests.crash_loop $(ARGS)
+	PLI_CRASHES=$(KILLS) $(BIN)/python -m pytest tests/blackbox/test_crash.py --capture=no
 
 # docs/life.md from the life-cycle table.
 diagram: $(READY)
