@@ -167,12 +167,13 @@ def _read_toml(file: Path) -> dict[str, Any]:
 def _overrides(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """PLI_SMTP__MAX_BYTES=1 as {"smtp": {"max_bytes": "1"}}; sections that do not exist are kept, to be reported."""
     source = EnvSettingsSource(Settings, case_sensitive=False, env_prefix=PREFIX, env_nested_delimiter="__")
-    source.env_vars = {name.lower(): value for name, value in environ.items() if name != CONFIG}
+    # PLI_SMTP alone would be read as the whole section, in JSON.
+    source.env_vars = {name.lower(): value for name, value in environ.items() if "__" in name and name != CONFIG}
     found: dict[str, dict[str, Any]] = {k: v for k, v in source().items() if isinstance(v, dict)}
     for name, value in environ.items():
         section, _, key = name.removeprefix(PREFIX).lower().partition("__")
         if name.startswith(PREFIX) and name != CONFIG and (section not in SECTIONS or not key):
-            found.setdefault(section, {})[key] = value
+            found.setdefault(section, {})[key or name] = value
     return found
 
 

@@ -88,6 +88,8 @@ def _check_file(url: str) -> None:
         return
     if not path.parent.is_dir():
         raise Unavailable(f"{path.parent} is not a directory")
+    if not path.exists():
+        raise Unavailable(f"there is no {path} yet: run `pli migrate`")
     try:
         connection = sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=5)
         try:

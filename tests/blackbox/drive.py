@@ -143,8 +143,12 @@ class Demo:
         return reply.split("letters=")[1].strip(), raw
 
     def link(self, address: str) -> str:
-        """The link in the newest notice to *address*."""
-        return link_in(self.mailbox(address).wait("notice"))
+        """The link in the first notice to *address*, once the gateway knows that the notice was taken."""
+        link, end = link_in(self.mailbox(address).wait("notice")), time.monotonic() + PATIENCE
+        while b'name="nonce"' not in Browser(self.url).get(link):
+            assert time.monotonic() < end, "the letter's page never had a form"
+            time.sleep(0.1)
+        return link
 
     def move_clock(self, seconds: float) -> None:
         """Set the offset of the demo's clock."""

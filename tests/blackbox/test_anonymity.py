@@ -72,9 +72,10 @@ def _story(gateway: Demo, number: int, plan: tuple[Any, ...]) -> dict[str, bytes
     box = gateway.mailbox(TO)
     before = len([mail for mail in box.mails() if mail["event"] == "notice"])
     codes = len([mail for mail in box.mails() if mail["event"] == "code"])
-    _deposit(gateway, *plan)
+    letter = _deposit(gateway, *plan)
     notice = box.wait("notice", before + 1)
     link = link_in(notice)
+    gateway.mailbox(gateway.account(plan[0])["address"]).wait("notified", Pli_Letter=letter)
     seen = {"notice": notice, "page": _page(link)}
     recipient = Recipient(gateway.recipient(TO).browser, box)
     page = recipient.browser.get(link).decode()

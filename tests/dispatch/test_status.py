@@ -22,7 +22,7 @@ def test_a_status_is_threaded_and_says_what_happened(event: Event) -> None:
         assert message["Pli-Letter"] == "0f8fad5bd9cb469fa16570867728950e"
         assert message["From"].addresses[0].addr_spec == "pli@pli.test"
         assert "Jane Roe <jane.roe@example.net>" in " ".join(text.split("\n\n")[0].split())
-        assert "ABCDE-FGHJK-MNPQR-S" in text
+        assert "ABCD-EFGH-JKMN-PQRS" in text
         assert [part.get_filename() for part in message.iter_attachments()] == ["proof.pdf", "evidence.json"]
         assert "pli verify" in text
 

@@ -82,9 +82,16 @@ async def test_an_answer_follows_the_sync_of_the_log(tmp_path: Path) -> None:
         assert re.search(r"ws$", before), order  # written, then synced, then answered
 
 
-@pytest.mark.parametrize("url", ["sqlite:{}/none.db", "sqlite:{}/no/folder/pli.db", "sqlite:{}"])
-async def test_what_is_missing_is_named(tmp_path: Path, url: str) -> None:
-    with pytest.raises(Unavailable, match=re.escape(str(tmp_path))):
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("sqlite:{}/none.db", "run `pli migrate`"),
+        ("sqlite:{}/no/folder/pli.db", "is not a directory"),
+        ("sqlite:{}", "unable to open"),
+    ],
+)
+async def test_what_is_missing_is_named(tmp_path: Path, url: str, words: str) -> None:
+    with pytest.raises(Unavailable, match=f"{re.escape(str(tmp_path))}.*{words}"):
         await database.connect(url.format(tmp_path), VAULT)
 
 
