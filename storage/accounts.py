@@ -59,10 +59,32 @@ async def add_password(
     )
 
 
+async def revoke_passwords(account_id: str, now: datetime) -> int:
+    """Revoke every app password of an account; returns how many there were."""
+    return await AppPassword.filter(account_id=account_id, revoked_at=None).update(revoked_at=now)
+
+
+async def change(
+    vault: Vault,
+    account_id: str,
+    *,
+    state: str | None = None,
+    language: str | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Change what is given of an account."""
+    columns: dict[str, Any] = {} if state is None else {"state": state}
+    if language is not None:
+        columns["language"] = language
+    if details is not None:
+        columns["details"] = vault.seal_json(dict(details), f"account/{account_id}")
+    await Account.filter(id=account_id).update(**columns)
+
+
 async def password(prefix: str) -> tuple[str, str] | None:
     """(account id, digest) of the app password with this prefix, unless revoked."""
-    row = await AppPassword.get_or_none(prefix=prefix, revoked_at=None)
-    return None if row is None else (row.account_id, row.digest)
+    found = await AppPassword.filter(prefix=prefix, revoked_at=None).limit(1).values_list("account_id", "digest")
+    return (str(found[0][0]), str(found[0][1])) if found else None
 
 
 async def by_index(index: str) -> str | None:

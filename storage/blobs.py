@@ -1,8 +1,9 @@
-"""Message bytes at rest: encrypted streams appended to segment files, many callers sharing one fdatasync.
+"""Message bytes at rest beside SQLite: encrypted streams appended to segment files, many callers sharing one fdatasync.
 
 `keep` returns only when the bytes would survive a power cut (file data synced, and the directory when the file is new). A
 reference names segment, offset and length; segment names are random. What was appended and never referenced is dead weight.
 On a write or sync error the segment is abandoned: after a failed fsync the kernel may have dropped its pages.
+Not here: message bytes inside PostgreSQL (blobs_database.py).
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import queue
 import secrets
 import tempfile
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from storage.vault import StreamSealer, new_data_key, open_stream
 
@@ -82,6 +84,27 @@ class Spool:
             self._finished = True
             self._add(self._sealer.finish())
 
+    @classmethod
+    def under(cls, data_key: bytes, directory: Path) -> Spool:
+        """A spool whose data key exists already."""
+        made = cls(directory)
+        made.data_key, made._sealer = data_key, StreamSealer(data_key)
+        return made
+
+    @property
+    def on_disk(self) -> bool:
+        return self._file is not None
+
+    def pieces(self, size: int) -> Iterator[bytes]:
+        """The sealed stream in pieces of *size* bytes, the last one shorter. Reads the file where there is one."""
+        if self._file is None:
+            whole = b"".join(self._parts)
+            yield from (whole[at : at + size] for at in range(0, len(whole), size))
+            return
+        self._file.seek(0)
+        while piece := self._file.read(size):
+            yield piece
+
     def copy_to(self, descriptor: int) -> int:
         """Write the sealed stream to a file descriptor; returns the number of bytes."""
         if self._file is None:
@@ -91,6 +114,31 @@ class Spool:
         while chunk := self._file.read(_COPY):
             written += _write_all(descriptor, chunk)
         return written
+
+
+class Store(Protocol):
+    """Where message bytes are kept, whatever keeps them: Blobs here, or blobs_database.DatabaseBlobs."""
+
+    directory: Path
+    """Of spools that outgrew memory: it needs room for them."""
+
+    def open(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def spool(self) -> Spool: ...
+
+    async def keep(self, spool: Spool) -> str:
+        """Keep a spooled message; returns its reference. Raises OSError, and then nothing is kept.
+
+        The bytes are durable when a row that names the reference is: commit one, and only then answer.
+        """
+
+    async def keep_bytes(self, data: bytes, data_key: bytes) -> str:
+        """The same for bytes in memory, under a data key that exists."""
+
+    async def read(self, reference: str, data_key: bytes) -> bytes:
+        """The plaintext of a stream. Raises OSError or vault.Sealed where it is gone or changed."""
 
 
 @dataclass(slots=True)
@@ -144,9 +192,7 @@ class Blobs:
 
     async def keep_bytes(self, data: bytes, data_key: bytes) -> str:
         """The same for bytes in memory, under a data key that exists."""
-        spool = self.spool()
-        spool.data_key = data_key
-        spool._sealer = StreamSealer(data_key)  # noqa: SLF001 - same room
+        spool = Spool.under(data_key, self.directory)
         try:
             spool.write(data)
             return await self.keep(spool)

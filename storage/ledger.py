@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
-from typing import cast
+from operator import attrgetter
+from typing import Any, cast
 
+from storage.bulk import Insert, Rows
 from storage.rows import Body, LedgerRow, NewEvidence
 from storage.tables import Batch, EvidenceBody, Ledger
 from storage.vault import Vault
 
 _ROW = [f.name for f in fields(LedgerRow)]
+_GIVEN = [name for name in _ROW if name not in ("seq", "batch_id")]
+_row_values = attrgetter(*_GIVEN)
+_NEW_ROW = Insert(Ledger, [*_GIVEN, "batch_id"])
+_NEW_BODY = Insert(EvidenceBody, ["letter_id", "n", "record", "salt", "private"])
+_NEW_BATCH = Insert(Batch, ["id", "at", "size", "root"])
 
 
 async def chain(letter_id: str) -> list[str]:
@@ -21,38 +28,21 @@ async def chain(letter_id: str) -> list[str]:
     ]
 
 
-async def append(vault: Vault, batch_id: str, rows: Sequence[NewEvidence]) -> None:
-    await Ledger.bulk_create(
-        [
-            Ledger(
-                letter_id=row.letter_id,
-                n=row.n,
-                event=row.event,
-                at=row.at,
-                record_digest=row.record_digest,
-                previous=row.previous,
-                commitment=row.commitment,
-                batch_id=batch_id,
-            )
-            for row in rows
-        ]
-    )
-    await EvidenceBody.bulk_create(
-        [
-            EvidenceBody(
-                letter_id=row.letter_id,
-                n=row.n,
-                record=vault.seal(row.record, f"record/{row.letter_id}/{row.n}"),
-                salt=vault.seal(row.salt, f"salt/{row.letter_id}/{row.n}"),
-                private=None if row.private is None else vault.seal(row.private, f"private/{row.letter_id}/{row.n}"),
-            )
-            for row in rows
-        ]
-    )
+def new_rows(vault: Vault, batch_id: str, rows: Sequence[NewEvidence]) -> tuple[Rows, Rows]:
+    """Evidence, as rows of the ledger and their bodies."""
+    listed = [(*_row_values(row), batch_id) for row in rows]
+    return (_NEW_ROW, listed), (_NEW_BODY, [_body(vault, row) for row in rows])
 
 
-async def add_batch(batch_id: str, at: datetime, size: int, root: str) -> None:
-    await Batch.create(id=batch_id, at=at, size=size, root=root)
+def _body(vault: Vault, row: NewEvidence) -> tuple[Any, ...]:
+    where = f"{row.letter_id}/{row.n}"
+    private = None if row.private is None else vault.seal(row.private, f"private/{where}")
+    record, salt = vault.seal(row.record, f"record/{where}"), vault.seal(row.salt, f"salt/{where}")
+    return row.letter_id, row.n, record, salt, private
+
+
+def new_batch(batch_id: str, at: datetime, size: int, root: str) -> Rows:
+    return _NEW_BATCH, [(batch_id, at, size, root)]
 
 
 async def rows(letter_id: str | None = None) -> list[LedgerRow]:

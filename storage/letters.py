@@ -3,38 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from tortoise.expressions import F, Q
 
+from storage.bulk import Insert, Rows
 from storage.rows import DepositRow, LetterRow
 from storage.tables import Deposit, Letter, VaultKey
-from storage.vault import Vault
+from storage.vault import Sealed, Vault
 
 _LETTER = [f.name for f in fields(LetterRow)]
 _DEPOSIT = [f.name for f in fields(DepositRow)]
+_PLAIN_LETTER = [name for name in _LETTER if name != "details"]
+_PLAIN_DEPOSIT = [name for name in _DEPOSIT if name != "details"]
+_letter_values, _deposit_values = attrgetter(*_PLAIN_LETTER), attrgetter(*_PLAIN_DEPOSIT)
+_NEW_LETTER = Insert(Letter, [*_PLAIN_LETTER, "details"])
+_NEW_DEPOSIT = Insert(Deposit, [*_PLAIN_DEPOSIT, "details"])
+_NEW_KEY = Insert(VaultKey, ["deposit_id", "holder", "wrapped"])
 
 
-async def add_deposit(vault: Vault, row: DepositRow) -> None:
-    await Deposit.create(**{**asdict(row), "details": vault.seal_json(row.details, f"deposit/{row.id}")})
+def new_deposits(vault: Vault, rows: Sequence[DepositRow]) -> Rows:
+    return _NEW_DEPOSIT, [(*_deposit_values(row), vault.seal_json(row.details, f"deposit/{row.id}")) for row in rows]
 
 
-async def add_letters(vault: Vault, rows: Sequence[LetterRow]) -> None:
-    await Letter.bulk_create(
-        [Letter(**{**asdict(row), "details": vault.seal_json(row.details, f"letter/{row.id}")}) for row in rows]
-    )
+def new_letters(vault: Vault, rows: Sequence[LetterRow]) -> Rows:
+    return _NEW_LETTER, [(*_letter_values(row), vault.seal_json(row.details, f"letter/{row.id}")) for row in rows]
 
 
-async def add_keys(vault: Vault, deposit_id: str, data_key: bytes, holders: Sequence[str]) -> None:
-    """Wrap the data key once for each holder: letter ids, or "sender" for the archive."""
-    await VaultKey.bulk_create(
-        [
-            VaultKey(deposit_id=deposit_id, holder=holder, wrapped=vault.wrap(data_key, deposit_id, holder))
-            for holder in holders
-        ]
-    )
+def new_keys(vault: Vault, keys: Sequence[tuple[str, bytes, str]]) -> Rows:
+    """(deposit id, data key, holder): each key wrapped for its holder, a letter's id or "sender" for the archive."""
+    return _NEW_KEY, [(deposit, holder, vault.wrap(key, deposit, holder)) for deposit, key, holder in keys]
 
 
 async def data_key(vault: Vault, deposit_id: str, holder: str) -> bytes | None:
@@ -42,9 +43,15 @@ async def data_key(vault: Vault, deposit_id: str, holder: str) -> bytes | None:
     return None if row is None else vault.unwrap(bytes(row.wrapped), deposit_id, holder)
 
 
-async def move(letter_id: str, expected: str, state: str, records: int, columns: Mapping[str, Any]) -> bool:
-    """Compare-and-set: False where the letter was not in the state *expected*. Takes the row's lock till the commit."""
-    changed = await Letter.filter(id=letter_id, state=expected).update(
+async def move(
+    letter_id: str, expected: str, state: str, records: int, columns: Mapping[str, Any], length: int | None = None
+) -> bool:
+    """Compare-and-set: False where the letter was not in the state *expected*. Takes the row's lock till the commit.
+
+    length: what its chain must have been, too, where the step rests on more than the state.
+    """
+    more = {} if length is None else {"chain_length": length}
+    changed = await Letter.filter(id=letter_id, state=expected, **more).update(
         state=state, chain_length=F("chain_length") + records, **columns
     )
     return changed == 1
@@ -67,9 +74,22 @@ async def letter(vault: Vault, **where: Any) -> LetterRow | None:
     return rows[0] if rows else None
 
 
-async def letters(vault: Vault, *conditions: Q, limit_to: int = 10_000, **where: Any) -> list[LetterRow]:
-    query = Letter.filter(*conditions, **where).order_by("created_at", "id").limit(limit_to)
-    return [_letter(vault, row) for row in await query.values(*_LETTER)]
+async def letters(
+    vault: Vault, *conditions: Q, limit_to: int = 10_000, unopened: list[str] | None = None, **where: Any
+) -> list[LetterRow]:
+    """unopened: takes the ids of letters whose row does not open, so that one damaged row does not stop the others.
+
+    Without it, raises Sealed.
+    """
+    query, found = Letter.filter(*conditions, **where).order_by("created_at", "id").limit(limit_to), []
+    for row in await query.values(*_LETTER):
+        try:
+            found.append(_letter(vault, row))
+        except Sealed:
+            if unopened is None:
+                raise
+            unopened.append(str(row["id"]))
+    return found
 
 
 async def ids_of(deposit_id: str) -> list[tuple[str, str, str]]:

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
+from tortoise.exceptions import IntegrityError
 from tortoise.expressions import F, Q
+from tortoise.queryset import QuerySet
 from tortoise.transactions import in_transaction
 
+from storage.bulk import Insert, Rows
 from storage.rows import CodeRow, IntentRow
 from storage.tables import Attempt, Code, Intent, PortalSession, Proof
-from storage.vault import Vault
+from storage.vault import Sealed, Vault
 
 _INTENT = [f.name for f in fields(IntentRow)]
 _CODE = [f.name for f in fields(CodeRow)]
+_NEW = Insert(
+    Intent,
+    ("id", "letter_id", "kind", "n", "dedupe", "message_id", "state", "attempts", "created_at", "due_at", "details"),
+)
 
 DUE, LEASED, DONE, FAILED, CANCELLED = "due", "leased", "done", "failed", "cancelled"
+OUR_FAULT = "our fault"
+"""The outcome of an attempt that did not come to a connection."""
+_HELD_BACK = timedelta(hours=1)
 IN_ORDER = ("status",)
 """Kinds of mail that tell a story: they are first tried in the order of the evidence they speak of."""
 
@@ -36,26 +46,13 @@ class NewIntent:
     details: Mapping[str, Any]
 
 
-async def add(vault: Vault, rows: Sequence[NewIntent], now: datetime) -> None:
-    """Called inside the transaction that makes the mails owed. Raises IntegrityError for a dedupe that exists."""
-    await Intent.bulk_create(
-        [
-            Intent(
-                id=row.id,
-                letter_id=row.letter_id,
-                kind=row.kind,
-                n=row.n,
-                dedupe=row.dedupe,
-                message_id=row.message_id,
-                state=DUE,
-                attempts=0,
-                created_at=now,
-                due_at=row.due_at,
-                details=vault.seal_json(dict(row.details), f"intent/{row.id}"),
-            )
-            for row in rows
-        ]
-    )
+def new_intents(vault: Vault, rows: Sequence[NewIntent], now: datetime) -> Rows:
+    """To be inserted in the transaction that makes the mails owed; a dedupe that exists is a conflict."""
+    return _NEW, [
+        (row.id, row.letter_id, row.kind, row.n, row.dedupe, row.message_id, DUE, 0, now, row.due_at,
+         vault.seal_json(dict(row.details), f"intent/{row.id}"))
+        for row in rows
+    ]  # fmt: skip
 
 
 async def claim(vault: Vault, now: datetime, lease_until: datetime, owner: str, most: int) -> list[IntentRow]:
@@ -65,23 +62,34 @@ async def claim(vault: Vault, now: datetime, lease_until: datetime, owner: str, 
     """
     ready = Q(state=DUE, due_at__lte=now) | Q(state=LEASED, lease_until__lte=now)
     async with in_transaction():
-        # On SQLite the clause is dropped: there is one process, and the lock is the connection's.
+        # On SQLite the clause is dropped: there is one process, and the lock is the connection's. On PostgreSQL another
+        # process sees rows that are being leased as skipped, and then as leased; never as free.
         found = await Intent.filter(ready).order_by("due_at", "n").limit(2 * most).select_for_update(skip_locked=True)
-        waiting = await _behind_others([row for row in found if row.kind in IN_ORDER])
+        waiting = await _behind_others([row for row in found if row.kind in IN_ORDER], now)
         ids = [row.id for row in found if row.id not in waiting][:most]
         if not ids:
             return []
         await Intent.filter(id__in=ids).update(state=LEASED, lease_until=lease_until, lease_owner=owner)
         rows = await Intent.filter(id__in=ids).order_by("due_at", "n", "created_at").values(*_INTENT)
-    return [_intent(vault, row) for row in rows]
+    leased = []
+    for row in rows:
+        try:
+            leased.append(_intent(vault, row))
+        except Sealed:  # parked, so that one damaged row does not stop the others; `pli check` names it
+            await settle(str(row["id"]), FAILED, "unreadable", now)
+    return leased
 
 
-async def _behind_others(candidates: Sequence[Intent]) -> set[str]:
-    """Which of *candidates* have an earlier mail of their kind and letter that is on its way, or was never tried."""
+async def _behind_others(candidates: Sequence[Intent], now: datetime) -> set[str]:
+    """Which of *candidates* have an earlier mail of their kind and letter that is on its way, or whose outcome is open.
+
+    What could not be sent by a fault of our own holds the others back, too, but not for ever.
+    """
     if not candidates:
         return set()
+    faulty = Q(state=DUE, outcome=OUR_FAULT, created_at__gt=now - _HELD_BACK)
     unsettled = await Intent.filter(
-        Q(state=LEASED) | Q(state=DUE, attempts=0, outcome__isnull=True),
+        Q(state=LEASED) | Q(state=DUE, outcome__isnull=True) | faulty,
         letter_id__in={row.letter_id for row in candidates},
         kind__in=IN_ORDER,
     ).values_list("letter_id", "kind", "n")
@@ -92,16 +100,32 @@ async def _behind_others(candidates: Sequence[Intent]) -> set[str]:
     return {row.id for row in candidates if row.n > earliest.get((row.letter_id, row.kind), row.n)}
 
 
-async def release_leases(owner_prefix: str) -> int:
-    """Give back what workers of this host had leased before they died; for one-process databases, at the start."""
-    return await Intent.filter(state=LEASED, lease_owner__startswith=owner_prefix).update(
-        state=DUE, lease_until=None, lease_owner=None
+async def release_leases(owner: str | None = None) -> int:
+    """Give back what *owner* had leased before it died; None: all of it, for a database that no other process uses."""
+    query = Intent.filter(state=LEASED) if owner is None else Intent.filter(state=LEASED, lease_owner=owner)
+    return await _update_free(query, state=DUE, lease_until=None, lease_owner=None)
+
+
+async def lease_owners() -> list[str]:
+    """Who holds leases."""
+    found = (
+        await Intent.filter(state=LEASED, lease_owner__isnull=False).distinct().values_list("lease_owner", flat=True)
+    )
+    return [str(owner) for owner in found]
+
+
+async def extend(intent_ids: Sequence[str], owner: str, until: datetime) -> int:
+    """Keep leases; returns how many: some may be settled at this moment, or others may have taken over what ran out."""
+    return await _update_free(
+        Intent.filter(id__in=list(intent_ids), state=LEASED, lease_owner=owner), lease_until=until
     )
 
 
-async def extend(intent_id: str, owner: str, until: datetime) -> bool:
-    """Keep a lease; False where somebody else took the intent over."""
-    return await Intent.filter(id=intent_id, state=LEASED, lease_owner=owner).update(lease_until=until) == 1
+async def _update_free(query: QuerySet[Intent], **columns: Any) -> int:
+    """Update rows that nobody works on at this moment. To wait for one while holding others would be half of a deadlock."""
+    async with in_transaction():
+        ids = [row.id for row in await query.select_for_update(skip_locked=True)]
+        return await Intent.filter(id__in=ids).update(**columns) if ids else 0
 
 
 async def next_due(now: datetime) -> datetime | None:
@@ -110,10 +134,15 @@ async def next_due(now: datetime) -> datetime | None:
     return row[0] if row else None  # type: ignore[return-value]
 
 
-async def begin(vault: Vault, attempt_id: str, intent_id: str, now: datetime, digest: str, day: date | None) -> None:
-    """Record an attempt before its connection is made."""
-    await Attempt.create(id=attempt_id, intent_id=intent_id, began_at=now, digest=digest, printed_last_day=day)
-    await Intent.filter(id=intent_id).update(attempts=F("attempts") + 1)
+async def begin(
+    vault: Vault, attempt_id: str, intent_id: str, owner: str, now: datetime, digest: str, day: date | None
+) -> bool:
+    """Record an attempt before its connection is made. False where the lease is no longer *owner*'s: then nothing may be sent."""
+    async with in_transaction():
+        held = await Intent.filter(id=intent_id, state=LEASED, lease_owner=owner).update(attempts=F("attempts") + 1)
+        if held:
+            await Attempt.create(id=attempt_id, intent_id=intent_id, began_at=now, digest=digest, printed_last_day=day)
+    return held == 1
 
 
 async def end(vault: Vault, attempt_id: str, now: datetime, verdict: str, facts: Mapping[str, Any]) -> None:
@@ -131,10 +160,15 @@ async def attempts(vault: Vault, intent_id: str) -> list[dict[str, Any]]:
     return found
 
 
-async def postpone(intent_id: str, due_at: datetime, outcome: str) -> None:
-    await Intent.filter(id=intent_id, state=LEASED).update(
+async def postpone(intent_id: str, owner: str, due_at: datetime, outcome: str) -> None:
+    """Try again at *due_at*; nothing where the lease is no longer *owner*'s."""
+    await Intent.filter(id=intent_id, state=LEASED, lease_owner=owner).update(
         state=DUE, due_at=due_at, outcome=outcome, lease_until=None, lease_owner=None
     )
+
+
+async def is_settled(intent_id: str) -> bool:
+    return not await Intent.filter(id=intent_id, state__in=[DUE, LEASED]).exists()
 
 
 async def settle(intent_id: str, state: str, outcome: str, now: datetime) -> bool:
@@ -225,11 +259,18 @@ async def session(vault: Vault, digest: str, letter_id: str, now: datetime) -> d
     return None if row is None else vault.open_json(bytes(row.details), f"session/{digest}")
 
 
-async def add_proof(letter_id: str, n: int, part: str, blob: str, sha256: str, now: datetime) -> None:
-    """Register a made part; a second maker of the same part finds the first one's."""
-    await Proof.bulk_create(
-        [Proof(letter_id=letter_id, n=n, part=part, blob=blob, sha256=sha256, made_at=now)], ignore_conflicts=True
-    )
+async def add_proofs(letter_id: str, n: int, parts: Mapping[str, tuple[str, str]], now: datetime) -> bool:
+    """Register the made parts of one proof (part: blob and SHA-256), all or none. False where another maker was first."""
+    rows = [
+        Proof(letter_id=letter_id, n=n, part=part, blob=blob, sha256=sha256, made_at=now)
+        for part, (blob, sha256) in sorted(parts.items())
+    ]
+    try:
+        async with in_transaction():
+            await Proof.bulk_create(rows)
+    except IntegrityError:
+        return False
+    return True
 
 
 async def proofs(letter_id: str, n: int | None = None) -> list[tuple[int, str, str, str]]:

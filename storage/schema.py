@@ -75,12 +75,7 @@ def copied(path: Path) -> Iterator[Path]:
     """
     copy = path.with_name(f"{path.name}.migrating")
     _remove(copy)  # of a migration that was killed
-    with closing(sqlite3.connect(path, timeout=2, isolation_level=None) if path.exists() else _nothing()) as source:
-        # Leaving WAL needs the file to oneself, and folds the log into it; the lock then stays until the connection closes.
-        source.execute("PRAGMA journal_mode=DELETE")
-        source.execute("PRAGMA locking_mode=EXCLUSIVE")
-        source.execute("BEGIN EXCLUSIVE")
-        source.execute("COMMIT")
+    with closing(alone(path) if path.exists() else _nothing()) as source:
         try:
             with closing(_new(copy)) as target:
                 source.backup(target)
@@ -90,6 +85,24 @@ def copied(path: Path) -> Iterator[Path]:
             _sync(path.parent)
         finally:
             _remove(copy)
+
+
+def alone(path: Path) -> sqlite3.Connection:
+    """The database at *path*, which nobody else can have open until the connection is closed.
+
+    Raises sqlite3.OperationalError ("database is locked") where somebody has.
+    """
+    connection = sqlite3.connect(path, timeout=2, isolation_level=None, check_same_thread=False)
+    try:
+        # Leaving WAL needs the file to oneself, and folds the log into it; the lock then stays.
+        connection.execute("PRAGMA journal_mode=DELETE")
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _nothing() -> sqlite3.Connection:

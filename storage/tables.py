@@ -265,3 +265,13 @@ class Journal(Model):
 
     class Meta:
         table = "journal"
+
+
+class MessageBytes(Model):
+    """On PostgreSQL a piece of a sealed stream (SQLite has segment files for them): its id is the stream's name and a number."""
+
+    id = fields.CharField(max_length=64, primary_key=True)
+    data = fields.BinaryField()
+
+    class Meta:
+        table = "message_bytes"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tortoise.connection import get_connection
+
 IMMUTABLE = ("ledger", "batch")
 """Tables whose rows may be added and never changed or removed."""
 
@@ -29,6 +31,22 @@ def statements(dialect: str) -> list[str]:
         "FOR EACH STATEMENT EXECUTE FUNCTION pli_append_only()"
         for table in IMMUTABLE
     ]
+
+
+async def missing() -> list[str]:
+    """Tables of IMMUTABLE that somebody made changeable again: their triggers are gone."""
+    client = get_connection("default")
+    if client.capabilities.dialect == "sqlite":
+        rows = await client.execute_query_dict("SELECT tbl_name AS name FROM sqlite_master WHERE type = 'trigger'")
+        wanted = 2
+    else:
+        rows = await client.execute_query_dict(
+            "SELECT c.relname AS name FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid"
+            " WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'"
+        )
+        wanted = 1
+    there = [row["name"] for row in rows]
+    return [table for table in IMMUTABLE if there.count(table) < wanted]
 
 
 async def make_immutable(_apps: Any, editor: Any) -> None:

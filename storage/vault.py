@@ -6,7 +6,6 @@ column, row), so that a row cannot be moved under another identity unnoticed.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 import secrets
@@ -51,11 +50,11 @@ class Vault:
 
     def index(self, kind: str, *values: str) -> str:
         """A keyed digest to look *values* up by; hexadecimal. Without the key nobody can test a guess."""
-        mac = hmac.new(self._index, kind.encode(), hashlib.sha256)
+        message = kind.encode()
         for value in values:
             data = value.encode("utf-8", "surrogatepass")
-            mac.update(len(data).to_bytes(8, "big") + data)
-        return mac.hexdigest()
+            message += len(data).to_bytes(8, "big") + data
+        return hmac.digest(self._index, message, "sha256").hex()
 
     def wrap(self, data_key: bytes, deposit_id: str, holder: str) -> bytes:
         return _encrypt(self._wrapping, data_key, f"{deposit_id}/{holder}")
@@ -121,7 +120,7 @@ def _open_chunks(data_key: bytes, sealed: bytes) -> Iterator[bytes]:
 
 
 def _stream_key(data_key: bytes, salt: bytes) -> bytes:
-    return hmac.new(data_key, b"pli stream" + salt, hashlib.sha256).digest()
+    return hmac.digest(data_key, b"pli stream" + salt, "sha256")
 
 
 def _stream_nonce(counter: int, *, last: bool) -> bytes:
@@ -129,7 +128,7 @@ def _stream_nonce(counter: int, *, last: bool) -> bytes:
 
 
 def _derive(master: bytes, purpose: bytes) -> bytes:
-    return hmac.new(master, b"pli " + purpose, hashlib.sha256).digest()
+    return hmac.digest(master, b"pli " + purpose, "sha256")
 
 
 def _encrypt(aead: AESGCM, plain: bytes, context: str) -> bytes:

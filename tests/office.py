@@ -1,4 +1,7 @@
-"""A whole office for tests: real keys, a database made by the migrations, blobs on disk; and a clock that a test moves."""
+"""A whole office for tests: real keys, a database made by the migrations, message bytes; and a clock that a test moves.
+
+On SQLite, or on PostgreSQL where PLI_TEST_ENGINE says so (tests/postgres.py).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from gateway.archive import Archive
 from gateway.check import check
 from gateway.deposits import Deposits
@@ -17,12 +22,14 @@ from gateway.intake.desk import Account, Envelope, Origin, Receipt, Recipient
 from gateway.opening import Open, bring_up_to_date, make_keys, opened
 from gateway.postoffice import PostOffice
 from gateway.register import Move, Register
-from gateway.settings import Gateway, Operator, Settings, Smtp, Web
+from gateway.settings import Database, Gateway, Operator, Settings, Smtp, Web
 from storage.rows import LetterRow
+from tests import postgres
 
 BEGIN = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 ORIGIN = Origin("192.0.2.7", "client.example.org", "submissions", "TLSv1.3 TLS_AES_256_GCM_SHA384", "PLAIN")
 SENDER = "jane.doe@example.org"
+_URL = "template.url"
 
 
 @dataclass
@@ -88,7 +95,8 @@ def mail(to: Sequence[str], text: str, **headers: str) -> bytes:
     return f"{head}\r\n{text}\r\n".encode()
 
 
-def settings_in(folder: Path) -> Settings:
+def settings_in(folder: Path, url: str = "") -> Settings:
+    """url: of the database; empty for an SQLite file in *folder*."""
     return Settings(
         gateway=Gateway(
             domain="pli.test",
@@ -100,33 +108,41 @@ def settings_in(folder: Path) -> Settings:
             keys_dir=folder / "keys",
             language="en",
         ),
+        database=Database(url=SecretStr(url)),
         operator=Operator(name="Test Post", address="1 Example Street, 75000 Example"),
         smtp=Smtp(submissions=None, submission=None, mx=None),
         web=Web(listen=None),
     )
 
 
-def template(folder: Path) -> Path:
+def template(folder: Path, engine: str = postgres.ENGINE) -> Path:
     """Make keys and database of an office that nobody used."""
-    settings = settings_in(folder)
+    url = postgres.new_database() if engine == "postgres" else ""
+    settings = settings_in(folder, url)
     make_keys(settings, BEGIN - timedelta(days=30))
     asyncio.run(bring_up_to_date(settings))
+    (folder / _URL).write_text(url)
     return folder
 
 
 @asynccontextmanager
 async def office_in(folder: Path, made: Path, *, audit: bool = True) -> AsyncIterator[Inside]:
     """A copy of the template *made* in *folder*, opened. audit: end with `pli check`, which must find nothing."""
-    settings = settings_in(folder)
     shutil.copytree(made, folder, dirs_exist_ok=True)
+    url = (made / _URL).read_text()
+    settings = settings_in(folder, postgres.copy_of(url) if url else "")
     clock = Clock()
-    async with opened(settings) as found:
-        inside = _with_clock(found, clock)
-        account_id = await inside.accounts.open(SENDER, "Jane Doe", clock.now())
-        yield Inside(inside, clock, Account(account_id, frozenset({SENDER}), "Jane Doe"))
-        if audit:
-            findings = await check(inside.office)
-            assert not findings.wrong, "\n".join(findings.wrong)
+    try:
+        async with opened(settings) as found:
+            inside = _with_clock(found, clock)
+            account_id = await inside.accounts.open(SENDER, "Jane Doe", clock.now())
+            yield Inside(inside, clock, Account(account_id, frozenset({SENDER}), "Jane Doe"))
+            if audit:
+                findings = await check(inside.office)
+                assert not findings.wrong, "\n".join(findings.wrong)
+    finally:
+        if url:
+            postgres.drop(settings.database_url)
 
 
 def _with_clock(found: Open, clock: Clock) -> Open:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tortoise import Tortoise
+from tortoise.connection import get_connection
 
-from storage import database, schema, triggers
+from storage import catalog, database, schema, triggers
 from storage.database import Unavailable
 from storage.schema import Lossy, copied, losses, snapshot
 from storage.vault import Vault
+from tests import postgres
+from tests.storage import store
 
 VAULT = Vault(b"m" * 32, b"i" * 32)
 INITIAL = Path(database.__file__).with_name("migrations") / "0001_initial.py"
@@ -27,20 +31,23 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "data" / "pli.db"
 
 
-Package = Callable[[str], str]
+Package = Callable[..., str]
 
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Package]:
-    """Makes a package of migrations: ours, and a second one with the given operations."""
+    """Makes a package of migrations: our first one, and a second one with the given operations, if any."""
     made: list[str] = []
 
-    def make(operations: str) -> str:
+    def make(operations: str | None = None) -> str:
         name = f"migrations_{tmp_path.name.replace('-', '_')}_{len(made)}"
         folder = tmp_path / name
         folder.mkdir()
         (folder / "__init__.py").touch()
         shutil.copy(INITIAL, folder)
+        made.append(name)
+        if operations is None:
+            return name
         (folder / "0002_second.py").write_text(
             "from tortoise import fields, migrations\n"
             "from tortoise.migrations import operations as ops\n"
@@ -49,7 +56,6 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Package
             '    dependencies = [("pli", "0001_initial")]\n'
             f"    {operations}\n"
         )
-        made.append(name)
         return name
 
     monkeypatch.syspath_prepend(tmp_path)
@@ -58,11 +64,19 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Package
         del sys.modules[name]
 
 
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite file."""
+    path = tmp_path_factory.mktemp("fresh") / "pli.db"
+    asyncio.run(database.migrate(f"sqlite:{path}"))
+    return path
+
+
 @pytest.fixture
-def filled(file: Path, office_template: Path) -> Path:
+def filled(file: Path, fresh: Path) -> Path:
     """A migrated database with rows in the tables that matter."""
     file.parent.mkdir()
-    shutil.copy(office_template / "data" / "pli.db", file)
+    shutil.copy(fresh, file)
     with closing(sqlite3.connect(file)) as connection:
         connection.executescript(
             """
@@ -224,6 +238,168 @@ async def test_a_database_in_use_is_not_migrated(filled: Path, package: Package)
         other.execute("SELECT count(*) FROM ledger").fetchall()
         with pytest.raises(Unavailable, match="locked; stop the gateway"):
             await database.migrate(f"sqlite:{filled}", package(REBUILD))
+
+
+# -- from the version before, on both engines ----------------------------------------------------------------------------
+
+ROWS = """
+INSERT INTO account (id, state, language, created_at, details) VALUES ('a', 'active', NULL, '2026-03-02 09:30:00+00', 'x');
+INSERT INTO batch (id, at, size, root) VALUES ('b', '2026-03-02 09:30:00+00', 2, 'r');
+INSERT INTO ledger (letter_id, n, event, at, record_digest, previous, commitment, batch_id)
+  VALUES ('l', 1, 'deposit', '2026-03-02 09:30:00+00', 'd', 'p', 'c1', 'b'),
+         ('l', 2, 'withdraw', '2026-03-02 09:31:00+00', 'd', 'p', 'c2', 'b');
+INSERT INTO evidence_body (letter_id, n, record, salt) VALUES ('l', 1, 'r', 's'), ('l', 2, 'r', 's');
+INSERT INTO journal (at, topic) VALUES ('2026-03-02 09:30:00+00', 'x');
+"""
+
+
+@pytest.fixture
+def server_url() -> Iterator[str]:
+    url = postgres.new_database()
+    yield url
+    postgres.drop(url)
+
+
+async def test_a_file_of_the_version_before_becomes_what_a_fresh_one_is(
+    file: Path, fresh: Path, package: Package
+) -> None:
+    assert await database.migrate(f"sqlite:{file}", package()) == ["0001_initial"]
+    with closing(sqlite3.connect(file)) as connection:
+        connection.executescript(ROWS)
+    before = store.rows_in(file)
+    assert await database.migrate(f"sqlite:{file}") == ["0002_message_bytes"]
+    after = store.rows_in(file)
+    assert {name: after[name] for name in before if name != "tortoise_migrations"} == {
+        name: rows for name, rows in before.items() if name != "tortoise_migrations"
+    }
+    assert snapshot(file).parts == snapshot(fresh).parts
+    assert _columns(file) == _columns(fresh)
+    with closing(sqlite3.connect(file)) as connection, pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        connection.execute("DELETE FROM ledger")
+
+
+async def test_a_server_of_the_version_before_becomes_what_a_fresh_one_is(server_url: str, package: Package) -> None:
+    assert await database.migrate(server_url, package()) == ["0001_initial"]
+    postgres.server().run(ROWS, postgres.name_of(server_url))
+    before = store.rows_of(server_url)
+    assert await database.migrate(server_url) == ["0002_message_bytes"]
+    after = store.rows_of(server_url)
+    assert {name: after[name] for name in before if name != "tortoise_migrations"} == {
+        name: rows for name, rows in before.items() if name != "tortoise_migrations"
+    }
+    other = postgres.new_database()
+    await database.migrate(other)
+    assert _dump(server_url) == _dump(other)
+    assert (await _parts(server_url)).parts == (await _parts(other)).parts
+    with pytest.raises(RuntimeError, match="ledger is append-only"):
+        postgres.server().run("DELETE FROM ledger", postgres.name_of(server_url))
+    postgres.drop(other)
+
+
+async def test_a_server_holds_what_the_models_say(server_url: str) -> None:
+    await database.migrate(server_url)
+    modelled = postgres.new_database()
+    config = database._config(modelled)
+    await Tortoise.init(config=config)
+    try:
+        await Tortoise.generate_schemas()
+    finally:
+        await Tortoise.close_connections()
+    ours, theirs = await _parts(server_url), await _parts(modelled)
+    made = {part for part in ours.parts if not part.startswith("trigger ")}
+    assert made == theirs.parts
+    assert len(made) > 100
+    assert ours.parts - made == {f"trigger {table}_append_only" for table in triggers.IMMUTABLE}
+    assert _shapes(server_url) == _shapes(modelled)
+    postgres.drop(modelled)
+
+
+async def test_both_engines_hold_the_same(fresh: Path, server_url: str) -> None:
+    await database.migrate(server_url)
+    file, server = snapshot(fresh).parts, (await _parts(server_url)).parts
+    assert {part for part in file if not part.startswith(("trigger ", "unique index"))} == {
+        part for part in server if not part.startswith(("trigger ", "unique index"))
+    }
+    # SQLite needs no index for a key that is its row number.
+    single = {part for part in server if part.startswith("unique index")} - file
+    assert all(part.endswith(("(id)", "(seq)")) for part in single), single
+    assert {part for part in file if part.startswith("unique index")} <= server
+
+
+@asynccontextmanager
+async def _looking_at(url: str) -> AsyncIterator[None]:
+    await Tortoise.init(config=database._config(url))
+    try:
+        yield
+    finally:
+        await Tortoise.close_connections()
+
+
+async def _parts(url: str) -> schema.Snapshot:
+    async with _looking_at(url):
+        return await catalog.snapshot(get_connection("default"))
+
+
+def _dump(url: str) -> str:
+    """The schema in PostgreSQL's own words."""
+    program = postgres.server().bin / "pg_dump"
+    server, name = postgres.server(), postgres.name_of(url)
+    done = postgres.as_postgres(
+        [str(program), "-s", "-h", str(server.folder), "-p", str(server.port), "-U", postgres.USER, name]
+    )
+    return "\n".join(line for line in done.stdout.splitlines() if not line.startswith(("--", "\\")))
+
+
+def _shapes(url: str) -> str:
+    """Type, length, nullability and default of every column."""
+    return postgres.server().run(
+        "SELECT table_name, column_name, data_type, character_maximum_length, is_nullable, column_default "
+        "FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'tortoise_migrations' ORDER BY 1, 2",
+        postgres.name_of(url),
+    )
+
+
+@pytest.mark.parametrize(
+    ("sql", "lost"),
+    [
+        ("DELETE FROM journal", "1 of 1 rows of journal"),
+        ("DROP TRIGGER batch_append_only ON batch", "trigger batch_append_only"),
+        ("ALTER TABLE ledger DISABLE TRIGGER ledger_append_only", "trigger ledger_append_only"),
+        ("DROP TABLE code", "table code"),
+        ("ALTER TABLE journal DROP COLUMN details", "column journal.details"),
+        ("ALTER TABLE intent DROP CONSTRAINT intent_dedupe_key", "unique index intent(dedupe)"),
+    ],
+)
+async def test_every_loss_on_a_server_is_named_and_taken_back(
+    server_url: str, package: Package, sql: str, lost: str
+) -> None:
+    await database.migrate(server_url)
+    postgres.server().run(ROWS, postgres.name_of(server_url))
+    before = _dump(server_url), store.rows_of(server_url)
+    with pytest.raises(Unavailable, match="was not changed: migration 0002_second would lose") as caught:
+        await database.migrate(server_url, package(f'operations = [ops.RunSQL("{sql}")]'))
+    assert lost in str(caught.value)
+    assert (_dump(server_url), store.rows_of(server_url)) == before
+
+
+async def test_a_migration_that_fails_on_a_server_changes_nothing(server_url: str, package: Package) -> None:
+    await database.migrate(server_url)
+    before = _dump(server_url), store.rows_of(server_url)
+    both = 'operations = [ops.RunSQL("CREATE TABLE half (a int)"), ops.RunSQL("DROP TABLE no_such")]'
+    with pytest.raises(Unavailable, match="no_such"):
+        await database.migrate(server_url, package(both))
+    assert (_dump(server_url), store.rows_of(server_url)) == before
+
+
+async def test_what_a_migration_says_it_drops_may_go_on_a_server(server_url: str, package: Package) -> None:
+    await database.migrate(server_url)
+    postgres.server().run(ROWS, postgres.name_of(server_url))
+    name = package('operations = [ops.RunSQL("DELETE FROM journal")]\n    drops = ("rows journal",)')
+    assert await database.migrate(server_url, name) == ["0002_second"]
+    assert store.rows_of(server_url)["journal"] == []
+
+
+# -- the copy of a file --------------------------------------------------------------------------------------------------
 
 
 def test_rows_in_the_log_are_copied_too(tmp_path: Path) -> None:

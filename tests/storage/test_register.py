@@ -5,35 +5,24 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tortoise.connection import get_connection
-from tortoise.exceptions import BaseORMException
 
 from gateway.check import check
 from gateway.core.errors import NotAllowed, OurFault, PliError
 from gateway.core.letter import Event, State
 from gateway.register import Deposited, Entry, Exists, Mail, Move, Opening, Settled, Stale
-from storage import accounts, outbox
+from storage import accounts, outbox, triggers
+from storage.database import Failure
 from storage.rows import CodeRow, LetterRow
 from tests.office import Inside, office_in
+from tests.storage import store
+from tests.storage.store import rows
 
 TABLES = ("deposit", "letter", "vault_key", "ledger", "batch", "evidence_body", "intent", "attempt", "code")
-
-
-def database(inside: Inside) -> Path:
-    return inside.open.office.settings.gateway.data_dir / "pli.db"
-
-
-def rows(inside: Inside) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of every table, as another program sees them."""
-    with closing(sqlite3.connect(database(inside))) as connection:
-        names = [n for (n,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        return {name: sorted(connection.execute(f'SELECT * FROM "{name}"').fetchall(), key=repr) for name in names}
 
 
 def fact(row: LetterRow, inside: Inside, event: Event = Event.LINK_FETCHED, state: State | None = None) -> Entry:
@@ -141,24 +130,14 @@ async def _no_audit(tmp_path: Path, office_template: Path) -> AsyncIterator[Insi
 unchecked = pytest.fixture(_no_audit, name="unchecked")
 
 
-async def _break(table: str, verb: str = "INSERT") -> None:
-    await get_connection("default").execute_script(
-        f"CREATE TRIGGER broken BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, 'the disk says no'); END"
-    )
-
-
-async def _mend() -> None:
-    await get_connection("default").execute_script("DROP TRIGGER broken")
-
-
 @pytest.mark.parametrize("table", ["deposit", "letter", "vault_key", "ledger", "batch", "evidence_body", "intent"])
 async def test_a_deposit_is_whole_or_not_at_all(unchecked: Inside, table: str) -> None:
-    await _break(table)
+    store.break_(unchecked, table)
     before = rows(unchecked)
     with pytest.raises(PliError):
         await unchecked.deposit()
     assert rows(unchecked) == before
-    await _mend()
+    store.mend(unchecked, table)
     receipt = await unchecked.deposit()  # the client tries again, and then it is there, once
     assert len(receipt.letters) == 1
     assert len(rows(unchecked)["letter"]) == 1
@@ -172,19 +151,19 @@ async def test_a_move_is_whole_or_not_at_all(unchecked: Inside, table: str) -> N
     row, at = await one(unchecked), unchecked.clock.now()
     claimed = await outbox.claim(unchecked.open.office.vault, at, unchecked.clock.go(minutes=5), "me", 10)
     notice = next(intent for intent in claimed if intent.kind == "notice")
-    await outbox.begin(unchecked.open.office.vault, "a" * 32, notice.id, at, "0" * 64, None)
+    await outbox.begin(unchecked.open.office.vault, "a" * 32, notice.id, "me", at, "0" * 64, None)
     code = CodeRow("c" * 32, row.id, "accept", "live", 0, "0" * 64, "0" * 64, at, at)
     settled = Settled(notice.id, "a" * 32, "taken", {}, outbox.DONE)
     mails = [Mail("code", "<code@pli.test>", at)]
     entry = fact(row, unchecked)
     move = Move(row, [entry], {"reminders": 7}, mails, cancel=("notice",), settled=settled, code_made=code)
     verb, _, name = table.rpartition(" ")
-    await _break(name, verb or "INSERT")
+    store.break_(unchecked, name, verb or "INSERT")
     before = rows(unchecked)
     with pytest.raises(PliError):
         await unchecked.register.commit([move])
     assert rows(unchecked) == before
-    await _mend()
+    store.mend(unchecked, name)
     await unchecked.register.commit([move])
     assert (await unchecked.letter(row.id)).reminders == 7
     assert not (await check(unchecked.open.office)).wrong
@@ -192,12 +171,12 @@ async def test_a_move_is_whole_or_not_at_all(unchecked: Inside, table: str) -> N
 
 async def test_a_database_that_fails_is_our_fault_and_says_nothing(unchecked: Inside) -> None:
     row = await one(unchecked)
-    await get_connection("default").execute_script("ALTER TABLE evidence_body RENAME TO gone")
+    store.run(unchecked, "ALTER TABLE evidence_body RENAME TO gone")
     with pytest.raises(OurFault) as caught:
         await unchecked.register.commit([Move(row, [fact(row, unchecked)])])
     assert "evidence_body" not in str(caught.value)
     assert caught.value.smtp_reply.startswith("451 4.3.0 ")
-    await get_connection("default").execute_script("ALTER TABLE gone RENAME TO evidence_body")
+    store.run(unchecked, "ALTER TABLE gone RENAME TO evidence_body")
     await unchecked.register.commit([Move(row, [fact(row, unchecked)])])
     assert not (await check(unchecked.open.office)).wrong
 
@@ -206,16 +185,15 @@ async def test_a_database_that_fails_is_our_fault_and_says_nothing(unchecked: In
 
 
 @pytest.mark.parametrize("table", ["ledger", "batch"])
-@pytest.mark.parametrize("statement", ["UPDATE {} SET at = at", "DELETE FROM {}"])
+@pytest.mark.parametrize("statement", ["UPDATE {} SET at = at", "DELETE FROM {}", "TRUNCATE {}"])
 async def test_ledger_and_commits_are_append_only(inside: Inside, table: str, statement: str) -> None:
     await one(inside)
-    with pytest.raises(BaseORMException, match=f"{table} is append-only"):
+    if statement.startswith("TRUNCATE") and not store.url(inside):
+        pytest.skip("SQLite knows no TRUNCATE")
+    with pytest.raises(Failure, match=f"{table} is append-only"):
         await get_connection("default").execute_query(statement.format(table))
-    with (
-        closing(sqlite3.connect(database(inside))) as other,
-        pytest.raises(sqlite3.IntegrityError, match="append-only"),
-    ):
-        other.execute(statement.format(table))
+    with pytest.raises((sqlite3.IntegrityError, RuntimeError), match="append-only"):
+        store.run(inside, statement.format(table))
 
 
 _TAMPER = {
@@ -225,11 +203,11 @@ _TAMPER = {
     "a chain length that was set by hand": "UPDATE letter SET chain_length = 1",
     "a window that was moved": "UPDATE letter SET closes_at = '2030-01-01 00:00:00+00:00'",
     "a mail that was taken away": "DELETE FROM intent WHERE kind = 'status'",
-    "a key of another holder": "UPDATE vault_key SET wrapped = (SELECT max(wrapped) FROM vault_key)",
-    "a ledger row without its trigger": "DROP TRIGGER ledger_no_delete; DELETE FROM ledger WHERE n = 2",
-    "a ledger row that was rewritten": "DROP TRIGGER ledger_no_update; UPDATE ledger SET event = 'refuse' WHERE n = 2",
-    "a commit that was taken away": "DROP TRIGGER batch_no_delete; DELETE FROM batch",
-    "another digest": f"DROP TRIGGER ledger_no_update; UPDATE ledger SET record_digest = '{'0' * 64}' WHERE n = 1",
+    "a key of another holder": "UPDATE vault_key SET wrapped = (SELECT wrapped FROM vault_key ORDER BY wrapped LIMIT 1)",
+    "a ledger row that was taken away": "DELETE FROM ledger WHERE n = 2",
+    "a ledger row that was rewritten": "UPDATE ledger SET event = 'refuse' WHERE n = 2",
+    "a commit that was taken away": "DELETE FROM batch",
+    "another digest": f"UPDATE ledger SET record_digest = '{'0' * 64}' WHERE n = 1",
     "another letter's place": "UPDATE letter SET details = (SELECT details FROM deposit)",
 }
 
@@ -239,16 +217,21 @@ async def test_the_audit_sees(unchecked: Inside, what: str) -> None:
     row = await one(unchecked)
     await unchecked.register.commit([Move(row, [fact(row, unchecked)])])
     assert not (await check(unchecked.open.office)).wrong
-    await get_connection("default").execute_script(_TAMPER[what])
+    for table in triggers.IMMUTABLE:
+        store.disarm(unchecked, table)
+    store.run(unchecked, _TAMPER[what])
     assert (await check(unchecked.open.office)).wrong, what
 
 
 async def test_the_audit_sees_a_letter_whose_bytes_changed(unchecked: Inside) -> None:
     await one(unchecked)
-    (segment,) = (unchecked.open.office.settings.gateway.data_dir / "blobs").glob("*.seg")
-    raw = bytearray(segment.read_bytes())
-    raw[40] ^= 1
-    segment.write_bytes(raw)
+    if store.url(unchecked):
+        store.run(unchecked, "UPDATE message_bytes SET data = set_byte(data, 40, 255 - get_byte(data, 40))")
+    else:
+        (segment,) = (unchecked.open.office.settings.gateway.data_dir / "blobs").glob("*.seg")
+        raw = bytearray(segment.read_bytes())
+        raw[40] ^= 1
+        segment.write_bytes(raw)
     wrong = (await check(unchecked.open.office)).wrong
     assert len(wrong) == 1
     assert "bytes" in wrong[0]
@@ -262,8 +245,7 @@ async def test_no_person_and_no_content_stands_in_the_database(inside: Inside) -
     await accounts.note(inside.open.office.vault, inside.clock.now(), "alarm", {"who": "john.roe"})
     row = (await inside.register.letters())[0]
     token = inside.open.office.links.token(row.id, row.generation)
-    folder = inside.open.office.settings.gateway.data_dir
-    everything = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    everything = store.everything(inside)
     assert row.id.encode() in everything, "the search looks at the right bytes"
     for secret in ("john.roe", "example.net", "jane", "Jane Doe", "secret text", "telling", token, "192.0.2.7"):
         assert secret.encode() not in everything, secret
@@ -278,11 +260,13 @@ async def test_work_is_claimed_once_and_again_when_its_worker_died(inside: Insid
         await inside.deposit([f"r{n}@example.net"], Message_ID=f"<{n}@example.org>")
     until = inside.clock.go(minutes=5)
     claims = await asyncio.gather(*(outbox.claim(vault, now, until, f"w{n}", 3) for n in range(10)))
+    # Where rows are locked one by one, a claimer passes over what a neighbour is just looking at.
+    claims.append(await outbox.claim(vault, now, until, "w10", 20))
     ids = [intent.id for claim in claims for intent in claim]
     assert len(ids) == len(set(ids)) == 20
     assert await outbox.claim(vault, now, until, "late", 100) == []
     assert len(await outbox.claim(vault, until, inside.clock.go(minutes=5), "next", 100)) == 20
-    assert not await outbox.extend(ids[0], "w0", until), "the dead worker's lease is gone"
+    assert await outbox.extend(ids[:1], "w0", until) == 0, "the dead worker's lease is gone"
 
 
 async def test_a_mail_is_settled_once(inside: Inside) -> None:
