@@ -6,17 +6,14 @@ Everything is bound before anything is announced; stopping goes the other way ro
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
 
-from gateway.core.errors import Unusable
 from gateway.counter import Counter
 from gateway.deposits import Deposits
 from gateway.dispatch.dkim import Signer
@@ -48,9 +45,15 @@ class Portal(Protocol):
 
 class PortalMaker(Protocol):
     def __call__(
-        self, counter: Counter, office: Office, health: Callable[[], Awaitable[bool]], mailbox: Any = None
+        self,
+        counter: Counter,
+        office: Office,
+        health: Callable[[], Awaitable[bool]],
+        mailbox: Any = None,
+        *,
+        shared: bool = False,
     ) -> Portal:
-        """The web server for one gateway. mailbox: what the demo shows instead of the internet."""
+        """The web server for one gateway. mailbox: what the demo shows instead of the internet. shared: see `running`."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,13 @@ class Running:
 
 
 @asynccontextmanager
-async def running(settings: Settings, make_portal: PortalMaker, mailbox: Any = None) -> AsyncIterator[Running]:
-    """A whole gateway for the time of the context; raises Unusable where a part of it cannot start."""
+async def running(
+    settings: Settings, make_portal: PortalMaker, mailbox: Any = None, *, shared: bool = False
+) -> AsyncIterator[Running]:
+    """A whole gateway for the time of the context; raises Unusable where a part of it cannot start.
+
+    shared: other processes listen on the same ports (workers.py).
+    """
     async with opened(settings) as inside, AsyncExitStack() as stack:
         office = inside.office
         watch = ClockWatch(office)
@@ -93,22 +101,14 @@ async def running(settings: Settings, make_portal: PortalMaker, mailbox: Any = N
         demo = settings.clock.source != "system"
         if demo:
             queue.pause = 0.5  # the clock file may move at any moment
-        door = Door(
-            office,
-            inside.accounts,
-            Deposits(office),
-            Rejections(office),
-            inside.postoffice,
-            router,
-            lambda: watch.sound,
-        )
-        listeners = Listeners(settings.smtp, door, office.clock, hostname=settings.gateway.domain)
+        door = _door(inside, router, watch)
+        listeners = Listeners(settings.smtp, door, office.clock, hostname=settings.gateway.domain, shared=shared)
         await listeners.start()
         stack.push_async_callback(listeners.stop)
         counter = RecipientCounter(office, inside.postoffice, inside.archive)
         ports = dict(listeners.ports)
         if settings.web.listen is not None:
-            portal = make_portal(counter, office, lambda: _healthy(office), mailbox)
+            portal = make_portal(counter, office, lambda: _healthy(office), mailbox, shared=shared)
             await portal.start()
             stack.push_async_callback(portal.stop)
             ports["web"] = portal.port
@@ -120,6 +120,19 @@ async def running(settings: Settings, make_portal: PortalMaker, mailbox: Any = N
         yield Running(inside, queue, timers, ports)
 
 
+def _door(inside: Open, router: Router, watch: ClockWatch) -> Door:
+    office = inside.office
+    return Door(
+        office,
+        inside.accounts,
+        Deposits(office),
+        Rejections(office),
+        inside.postoffice,
+        router,
+        lambda: watch.sound,
+    )
+
+
 async def _healthy(office: Office) -> bool:
     """The database answers within a moment."""
     try:
@@ -128,27 +141,3 @@ async def _healthy(office: Office) -> bool:
         _log.error("not healthy", error=type(error).__name__, detail=str(error))
         return False
     return True
-
-
-def announce(settings: Settings, ready: Mapping[str, Any]) -> None:
-    """Print the ready line and write data_dir/ready.json, complete or not at all."""
-    path = settings.gateway.data_dir / "ready.json"
-    half = path.with_suffix(".new")
-    try:
-        half.write_text(json.dumps(ready, indent=2) + "\n", "utf-8")
-        half.replace(path)
-    except OSError as error:
-        raise Unusable(f"[gateway] data_dir: {path} cannot be written ({error.strerror})") from error
-    print(json.dumps(ready), flush=True)
-
-
-async def until_told(settings: Settings) -> None:
-    """Wait for SIGTERM or SIGINT; the ready file goes when we do."""
-    loop, told = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
-    try:
-        await told.wait()
-    finally:
-        with suppress(OSError):
-            (settings.gateway.data_dir / "ready.json").unlink()

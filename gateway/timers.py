@@ -1,7 +1,7 @@
 """The timers: APScheduler ticks, a table of sweeps says "everything due now". No logic, no truth.
 
-A sweep may run late, twice, or in two processes: each step is a compare-and-set of its own. Closing holds at request time even
-where no timer runs.
+Of the processes that share a database one at a time does a sweep; still it may run late or twice, and each step is a
+compare-and-set of its own. Closing holds at request time even where no timer runs.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from storage.rows import LetterRow
 _log = structlog.get_logger("timers")
 SWEEPS = {"remind": 60, "lapse": 10, "discard": 300, "watchdog": 60, "clock": 30}
 """Every sweep and its seconds; a gateway does not start without one of them."""
+_EACH = frozenset({"clock"})
+"""What each process does for itself; anything else is done by one of those that share a database."""
 
 
 @dataclass
@@ -73,7 +75,11 @@ class Timers:
 
     async def _guarded(self, name: str, sweep: Callable[[], Awaitable[None]]) -> None:
         try:
-            await sweep()
+            if name in _EACH:
+                return await sweep()
+            async with self.office.register.database.singleton(f"sweep {name}") as mine:
+                if mine:
+                    await sweep()
         except Exception as error:  # noqa: BLE001 - the next tick tries again
             _log.error("sweep failed", sweep=name, error=type(error).__name__, detail=str(error))
 

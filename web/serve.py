@@ -29,7 +29,7 @@ _MOST_HEAD = 32 * 1024  # octets of a request's head
 _MOST_CONNECTIONS = 1000
 _KEEP_ALIVE = 10  # seconds
 _PATIENCE = 20.0  # seconds for a request to arrive whole, and for a peer to take anything at all
-_STOPPING = 10  # seconds for answers in flight
+_STOPPING, _ENDING = 10, 3  # seconds for answers in flight, and for those that were cut off
 
 
 class _Uvicorn(uvicorn.Server):
@@ -41,10 +41,13 @@ class _Uvicorn(uvicorn.Server):
 
 
 class Server:
-    """One listener. port: the one really bound, once started."""
+    """One listener. port: the one really bound, once started. shared: other processes of ours listen on it, too."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int, cert: Path | None, key: Path | None) -> None:
+    def __init__(
+        self, app: ASGIApp, host: str, port: int, cert: Path | None, key: Path | None, *, shared: bool = False
+    ) -> None:
         self.host, self.port = host, port
+        self._shared = shared
         self._app, self._cert, self._key = app, cert, key
         self._server: _Uvicorn | None = None
         self._task: asyncio.Task[None] | None = None
@@ -83,13 +86,20 @@ class Server:
         if self._server is not None and self._task is not None:
             self._server.should_exit = True
             await self._task
+            # What was cut off has its end recorded yet: the database is open until we return.
+            if tasks := self._server.server_state.tasks:
+                await asyncio.wait(tasks, timeout=_ENDING)
             self._server = self._task = None
 
     def _bind(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         try:
             return socket.create_server(
-                (self.host, self.port), family=family, backlog=512, dualstack_ipv6=self.host == "::"
+                (self.host, self.port),
+                family=family,
+                backlog=512,
+                reuse_port=self._shared,
+                dualstack_ipv6=self.host == "::",
             )
         except OSError as error:
             where = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

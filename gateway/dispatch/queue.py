@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
 import random
 import secrets
-import socket
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -22,12 +20,13 @@ from typing import Any
 import structlog
 
 from gateway.core.address import split
-from gateway.core.errors import Deferred, PliError
+from gateway.core.errors import Deferred, OurFault, PliError
 from gateway.core.evidence import instant
 from gateway.core.letter import Event, State
 from gateway.core.retry import next_attempt
 from gateway.dispatch.attempt import attempt
 from gateway.dispatch.dkim import Signer
+from gateway.dispatch.lease import holder, is_dead
 from gateway.dispatch.mails import Rendered, Scribe
 from gateway.dispatch.route import Router
 from gateway.office import Office
@@ -37,9 +36,14 @@ from storage import outbox
 from storage.rows import IntentRow, LetterRow
 
 _log = structlog.get_logger("queue")
-_LEASE = timedelta(minutes=15)
-_PAUSE = 60.0
-"""Seconds between looks at the table when nothing wakes the loop."""
+_LEASE = timedelta(seconds=60)
+_BEAT = 5.0
+"""Seconds between extensions of the leases that are worked on: several may fail, and the lease still holds."""
+_PAUSE = 5.0
+"""Seconds between looks at the table when nothing wakes the loop: a command or another process may have made mails owed."""
+_AFTER_FAULT = timedelta(seconds=20)
+_AGAIN = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+"""Seconds before another try to record how a mail ended: what is not recorded would be sent again."""
 TAKEN, TEMPORARY, PERMANENT = "taken", "temporary", "permanent"
 
 
@@ -60,25 +64,46 @@ class Queue:
     signer: Signer
     router: Router
     pause: float = _PAUSE
-    _owner: str = field(default_factory=lambda: f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(4)}")
+    _owner: str = field(default_factory=holder)
     _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    _loop: asyncio.Task[None] | None = None
+    _loops: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def start(self, *, alone: bool) -> None:
         """alone: no other process shares the database, so what is leased was leased by one that died."""
         if alone:
-            await outbox.release_leases("")
-        self._loop = asyncio.get_running_loop().create_task(self._run(), name="queue")
+            await outbox.release_leases()
+        register = self.office.register
+        register.database.listen(register.changed.set)
+        loop = asyncio.get_running_loop()
+        self._loops = [loop.create_task(self._run(), name="queue"), loop.create_task(self._hold(), name="leases")]
 
     async def stop(self, grace: float = 10.0) -> None:
-        if self._loop is not None:
-            self._loop.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._loop
+        for task in self._loops[:1]:
+            await _ended(task)
         if self._busy:
             _, late = await asyncio.wait(self._busy.values(), timeout=grace)
             for task in late:
                 task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        for task in self._loops[1:]:
+            await _ended(task)
+        with contextlib.suppress(Exception):  # a database that is away: the leases run out by themselves
+            await outbox.release_leases(self._owner)
+
+    async def _hold(self) -> None:
+        """Keep the leases of what is worked on here, and free those of processes that died."""
+        while True:
+            try:
+                for owner in await outbox.lease_owners():
+                    if is_dead(owner):
+                        freed = await outbox.release_leases(owner)
+                        _log.warning("leases of a dead process freed", owner=owner, mails=freed)
+                        self.office.register.changed.set()
+                if self._busy:
+                    await outbox.extend(list(self._busy), self._owner, self.office.clock.now() + _LEASE)
+            except Exception as error:  # noqa: BLE001 - a database that is away: the next beat tries again
+                _log.error("leases not kept", error=type(error).__name__, detail=str(error))
+            await asyncio.sleep(_BEAT)
 
     @property
     def idle(self) -> bool:
@@ -90,7 +115,8 @@ class Queue:
             changed.clear()
             try:
                 claimed = await self._claim()
-                wait = 0.0 if claimed else await self._until_next()
+                # A full queue need not know what is due: the end of a mail wakes it.
+                wait = 0.0 if claimed else self.pause if self._full else await self._until_next()
             except Exception as error:  # noqa: BLE001 - a database that is away must not end the queue
                 _log.error("queue cannot look for work", error=type(error).__name__, detail=str(error))
                 wait = 5.0
@@ -139,7 +165,8 @@ class Queue:
                 "mail put back", letter=intent.letter_id, kind=intent.kind, error=type(error).__name__, detail=detail
             )
             with contextlib.suppress(Exception):  # a database that is away: the lease runs out by itself
-                await outbox.postpone(intent.id, self.office.clock.now() + timedelta(minutes=1), "our fault")
+                again = self.office.clock.now() + _AFTER_FAULT
+                await outbox.postpone(intent.id, self._owner, again, outbox.OUR_FAULT)
 
     async def _send(self, intent: IntentRow) -> None:
         register, now = self.office.register, self.office.clock.now()
@@ -153,7 +180,9 @@ class Queue:
         if mail.last_day is not None:
             await register.print_last_day(row.id, mail.last_day)
         digest = hashlib.sha256(signed).hexdigest()
-        await outbox.begin(self.office.vault, attempt_id, intent.id, now, digest, mail.last_day)
+        if not await outbox.begin(self.office.vault, attempt_id, intent.id, self._owner, now, digest, mail.last_day):
+            _log.warning("mail left to another process", letter=row.id, kind=intent.kind)
+            return
         result = await self._deliver(intent, mail, signed)
         _log.info("mail", letter=row.id, kind=intent.kind, verdict=result.verdict, host=result.facts.get("host"))
         await self._settle(intent, attempt_id, result)
@@ -184,21 +213,38 @@ class Queue:
             again = next_attempt(intent.kind, tried, intent.created_at, result.at, random.random())  # noqa: S311
             if again is not None:
                 await outbox.end(self.office.vault, attempt_id, result.at, result.verdict, result.facts)
-                await outbox.postpone(intent.id, again, result.verdict)
+                await outbox.postpone(intent.id, self._owner, again, result.verdict)
                 return
         state = outbox.DONE if result.verdict == TAKEN else outbox.FAILED
         settled = Settled(intent.id, attempt_id, result.verdict, result.facts, state)
-        for _ in range(5):
-            row = await self.office.register.letter(id=intent.letter_id)
-            if row is None:
-                return
-            try:
-                await self._conclude(intent, row, settled, result.at, tried)
+        for pause in _AGAIN:
+            await asyncio.sleep(pause)
+            if await self._recorded(intent, settled, result.at, tried):
                 break
-            except Stale:
-                continue  # the letter moved while the mail was on its way: decide again
+        else:
+            raise OurFault(detail=f"the end of a mail could not be recorded: {result.verdict}")
         if intent.kind == CODE:
             await outbox.erase_details(self.office.vault, intent.id)
+
+    async def _recorded(self, intent: IntentRow, settled: Settled, at: datetime, tried: int) -> bool:
+        """Record the end of a mail; False where that is to be tried again."""
+        try:
+            row = await self.office.register.letter(id=intent.letter_id)
+            try:
+                if row is not None:
+                    await self._conclude(intent, row, settled, at, tried)
+            except Stale:
+                # The letter moved while the mail was on its way: decide again. Or the mail was settled by a process that
+                # took it over: then this attempt changed nothing, and is told for completeness.
+                if not await outbox.is_settled(intent.id):
+                    return False
+                await outbox.end(self.office.vault, settled.attempt_id, at, settled.verdict, settled.facts)
+            return True
+        except Exception as error:  # noqa: BLE001 - a database that is away may come back before the lease ends
+            _log.error(
+                "end of a mail not recorded", letter=intent.letter_id, error=type(error).__name__, detail=str(error)
+            )
+            return False
 
     async def _conclude(self, intent: IntentRow, row: LetterRow, settled: Settled, at: datetime, tried: int) -> None:
         taken = settled.state == outbox.DONE
@@ -213,6 +259,12 @@ class Queue:
             await self.postoffice.mail_settled(row, settled, fact, at)
         if not taken:
             _log.warning("mail given up", letter=row.id, kind=intent.kind, verdict=settled.verdict)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 def _pointless(intent: IntentRow, row: LetterRow, now: datetime) -> bool:

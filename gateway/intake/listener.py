@@ -22,6 +22,7 @@ from gateway.intake.session import Session
 from gateway.intake.submission import Submission
 from gateway.intake.tls import Certificate
 from gateway.intake.wire import Terms
+from gateway.ports import bound, mend
 from gateway.sections import HostPort, Smtp
 
 _BACKLOG = 1024
@@ -37,8 +38,10 @@ _log = structlog.get_logger("intake")
 class Listeners:
     """submissions (implicit TLS), submission (STARTTLS) and mx, as far as [smtp] names them. ports: those really bound."""
 
-    def __init__(self, settings: Smtp, desk: Desk, clock: Clock, *, hostname: str) -> None:
+    def __init__(self, settings: Smtp, desk: Desk, clock: Clock, *, hostname: str, shared: bool = False) -> None:
+        """shared: other processes of ours listen on the same ports."""
         self.ports: dict[str, int] = {}
+        self._shared = shared
         self._settings, self._desk, self._clock, self._hostname = settings, desk, clock, hostname
         self._certificate: Certificate | None = None
         self._sockets: list[socket.socket] = []
@@ -104,12 +107,14 @@ class Listeners:
         try:
             found = await loop.getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             for family, _, _, _, address in dict.fromkeys(found):
-                listening = _bound(family, str(address[0]), port)
+                listening = bound(family, str(address[0]), port, shared=self._shared)
                 self._sockets.append(listening)
+                listening.listen(_BACKLOG)
+                listening.setblocking(False)
                 port = int(listening.getsockname()[1])  # a name may have two addresses; both get one port
                 loop.add_reader(listening, self._accept, name, listening)
         except OSError as error:
-            raise Unusable(f"[smtp] {name}: {at} {_mend(error)}") from error
+            raise Unusable(f"[smtp] {name}: {at} {mend(error)}") from error
         self.ports[name] = port
 
     def _accept(self, name: str, listening: socket.socket) -> None:
@@ -193,31 +198,6 @@ class Listeners:
         if (error := task.exception()) is not None:
             _log.error("session error", peer=session.peer, exc_info=error)
         session.release()
-
-
-def _bound(family: int, host: str, port: int) -> socket.socket:
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
-        listening.bind((host, port))
-        listening.listen(_BACKLOG)
-    except OSError:
-        listening.close()
-        raise
-    listening.setblocking(False)
-    return listening
-
-
-def _mend(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "is taken by another program; stop that one or choose another port"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "may not be used by this user; ports below 1024 need CAP_NET_BIND_SERVICE, or choose a higher one"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return "is no address of this machine; choose one of its own, or 0.0.0.0 for all"
-    return f"cannot be listened on ({error.strerror or error}); choose another"
 
 
 def _plain_address(address: str) -> str:

@@ -12,12 +12,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gateway.demo.people import Browser, Mailbox, Recipient, SmtpClient, link_in
+from tests.postgres import ENGINE, new_database
 
 ROOT = Path(__file__).resolve().parents[2]
 PLI = [sys.executable, "-m", "gateway"]
@@ -65,9 +66,17 @@ class Process:
         return self._ended()
 
     def kill(self) -> None:
-        """kill -9."""
-        self.popen.kill()
+        """kill -9, at one instant for it and all its workers."""
+        with suppress(ProcessLookupError):
+            self.popen.send_signal(signal.SIGSTOP)  # it starts no other worker meanwhile
+        for pid in [self.popen.pid, *self.workers()]:
+            kill(pid)
         self._ended()
+
+    def workers(self) -> list[int]:
+        """The process ids of its workers, those that were started again among them."""
+        found = subprocess.run(["pgrep", "-P", str(self.popen.pid)], capture_output=True, text=True, check=False)
+        return [int(line) for line in found.stdout.split()]
 
     def _ended(self) -> int:
         code = self.popen.wait(30)
@@ -76,6 +85,11 @@ class Process:
         if self.popen.stdout is not None:
             self.popen.stdout.close()
         return code
+
+
+def kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def start(words: Sequence[str], config: Path | None = None, env: Mapping[str, str] | None = None) -> Process:
@@ -168,7 +182,8 @@ def demo(folder: Path) -> Iterator[Demo]:
         base = 21000 + int.from_bytes(os.urandom(2), "big") % 30000
         if all(_is_free(base + offset) for offset in (80, 465, 587, 25, 26)):
             break
-    process = start(["demo", "--dir", str(folder), "--base-port", str(base)])
+    more = ["--database", new_database()] if ENGINE == "postgres" else []
+    process = start(["demo", "--dir", str(folder), "--base-port", str(base), *more])
     try:
         yield Demo(process, folder)
     finally:
@@ -220,7 +235,9 @@ class Site:
         return str(self.folder / "tls.pem")
 
     def set_up(self, *, database: str = "", more: str = "") -> None:
-        """Files, keys, schema and an account, by commands alone."""
+        """Files, keys, schema and an account, by commands alone. database: "" is one of the engine under test."""
+        if not database and ENGINE == "postgres":
+            database = new_database()
         self.folder.mkdir(parents=True, exist_ok=True)
         _self_signed(self.folder)
         p = self.ports
@@ -260,8 +277,9 @@ relay = "127.0.0.1:{self.relay}"
         assert done.returncode == 0, done.stderr
         self.account = json.loads(done.stdout)
 
-    def start(self, **env: str) -> Process:
-        self.process = start(["run"], config=self.config, env=env)
+    def start(self, workers: int = 1, /, **env: str) -> Process:
+        words = ["run"] if workers == 1 else ["run", "--workers", str(workers)]
+        self.process = start(words, config=self.config, env=env)
         return self.process
 
     def check(self) -> dict[str, Any]:

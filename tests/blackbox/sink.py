@@ -53,6 +53,10 @@ class Sink:
         with self._lock:
             return list(self.mails)
 
+    def to(self, address: str) -> list[Taken]:
+        """Those to one address, oldest first."""
+        return [mail for mail in self.all() if mail.rcpt_to == address]
+
     def wait(self, wanted: Callable[[list[Taken]], bool], patience: float = 60.0) -> list[Taken]:
         """All mails, once they are as *wanted*."""
         end = time.monotonic() + patience

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.blackbox.drive import Site, message, pli, site
+from tests.blackbox.ordeal import ordeal
 from tests.blackbox.sink import Sink, Taken, sink
 
 KILLS = int(os.environ.get("PLI_CRASHES", "6"))
@@ -90,6 +91,12 @@ def test_nothing_that_was_answered_250_is_lost_or_doubled_by_kill_9(tmp_path: Pa
         print(
             f"{KILLS} kills, {len(stream.answered)} answered 250, {stream.retries} retries, {len(world.all())} mails out"
         )
+
+
+@pytest.mark.blackbox
+def test_whole_lives_of_letters_come_through_kill_9(tmp_path: Path) -> None:
+    with sink() as world, site(tmp_path / "s", world.port) as where:
+        ordeal(where, world, KILLS, workers=1)
 
 
 def _each_once_and_whole(stream: Stream, letters: list[dict[str, str]]) -> None:
