@@ -60,6 +60,16 @@ class Archive:
         found = await self._once(row, n, row.id, lambda part: part == RECEIPT_PART, make)
         return found[RECEIPT_PART]
 
+    async def damaged_proofs(self, row: LetterRow) -> list[str]:
+        """Kept proofs whose bytes are not those that were registered, one line each."""
+        key, wrong = await self.office.register.data_key(row.deposit_id, row.id), []
+        for n, part, blob, sha256 in await outbox.proofs(row.id):
+            try:
+                await self._read(blob, key, sha256)
+            except OurFault as error:
+                wrong.append(f"{part} of record {n}: {error.detail}")
+        return wrong
+
     async def _once(
         self,
         row: LetterRow,
@@ -73,16 +83,20 @@ class Archive:
         kept = [row for row in await outbox.proofs(row.id, n) if wanted(row[1])]
         if not kept:
             made = await asyncio.to_thread(make, await register.record(row.id, n))
-            for part, data in made.items():
-                try:
-                    blob = await self.office.blobs.keep_bytes(data, key)
-                except OSError as error:
-                    raise OurFault(detail=f"proof not kept: {error}") from error
-                sha256 = hashlib.sha256(data).hexdigest()
-                await outbox.add_proof(row.id, n, part, blob, sha256, self.office.clock.now())
+            parts = {part: await self._keep(data, key) for part, data in made.items()}
+            await outbox.add_proofs(row.id, n, parts, self.office.clock.now())
             # Somebody may have made the same one meanwhile: what was registered first is the proof.
             kept = [row for row in await outbox.proofs(row.id, n) if wanted(row[1])]
+            if parts and not kept:
+                raise OurFault(detail=f"the proof of record {n} of letter {row.id} could not be registered")
         return {part: await self._read(blob, key, sha256) for _, part, blob, sha256 in kept}
+
+    async def _keep(self, data: bytes, key: bytes) -> tuple[str, str]:
+        """Where *data* is kept, and its SHA-256."""
+        try:
+            return await self.office.blobs.keep_bytes(data, key), hashlib.sha256(data).hexdigest()
+        except OSError as error:
+            raise OurFault(detail=f"proof not kept: {error}") from error
 
     async def _read(self, blob: str, key: bytes, sha256: str) -> bytes:
         try:

@@ -1,15 +1,17 @@
 """`pli check`: is what the store holds what the ledger proves? Looks at everything, changes nothing.
 
 Every chain from its first record, every commitment and commit; the state column against the replayed evidence;
-every letter's bytes against the digest in its evidence; every mail owed.
+every column that evidence speaks of; every letter's bytes and every kept proof against its digest; every mail owed.
 Not here: proofs that left the house (proof/verifier.py).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
 
 from gateway.archive import Archive
 from gateway.core.errors import PliError
@@ -42,30 +44,47 @@ class Findings:
 
 
 async def check(office: Office, *, contents: bool = True) -> Findings:
-    """Check the whole store. contents: read every letter's bytes, too."""
-    found = Findings()
-    ledger = await office.register.ledger()
+    """Check the whole store. contents: read every letter's bytes and every kept proof, too. The gateway may be running."""
+    found, register = Findings(), office.register
+    found.wrong += [f"{table}: its rows can be changed, the triggers are gone" for table in await register.changeable()]
+    # In this order what is written meanwhile is never missed, only not looked at.
+    batches, letter_ids = await register.batches(), await register.letter_ids()
+    ledger = await register.ledger()
     found.records = len(ledger)
-    await _check_commits(office, ledger, found)
+    late = {row.batch_id for row in ledger} - {batch_id for batch_id, _, _ in batches}
+    if late:
+        batches += [batch for batch in await register.batches() if batch[0] in late]
+    _check_commits(batches, ledger, found)
     chains: dict[str, list[LedgerRow]] = defaultdict(list)
     for row in ledger:
         chains[row.letter_id].append(row)
-    for letter_id in await office.register.letter_ids():
+    for letter_id in letter_ids:
         found.letters += 1
-        rows = sorted(chains.pop(letter_id, []), key=lambda row: row.n)
+        await _look_at(office, letter_id, chains.pop(letter_id, []), contents, found)
+    for chain, rows in chains.items():
+        if await register.letter(id=chain) is None:
+            await _check_rejection(office, chain, rows, found)
+    found.deposits = await register.count_deposits()
+    return found
+
+
+async def _look_at(office: Office, letter_id: str, rows: Sequence[LedgerRow], contents: bool, found: Findings) -> None:
+    """One letter; looked at again where it seems wrong, as it may have moved while we looked."""
+    for last in (False, False, True):
+        wrong: list[str] = []
         try:
             letter = await office.register.letter(id=letter_id)
             if letter is None:
-                continue  # erased while we looked
-            await _check_letter(office, letter, rows, found)
-            if contents:
-                await _check_bytes(office, letter, found)
+                return  # erased while we looked
+            await _check_letter(office, letter, sorted(rows, key=lambda row: row.n), wrong)
+            if contents and not wrong:
+                found.bytes_checked += await _check_bytes(office, letter, wrong)
         except Sealed as error:
-            found.wrong.append(f"letter {letter_id}: {error}")
-    for chain, rows in chains.items():
-        await _check_rejection(office, chain, rows, found)
-    found.deposits = await office.register.count_deposits()
-    return found
+            wrong.append(f"letter {letter_id}: {error}")
+        if last or not wrong:
+            found.wrong += wrong
+            return
+        rows = await office.register.ledger_of(letter_id)
 
 
 async def _check_rejection(office: Office, chain: str, rows: Sequence[LedgerRow], found: Findings) -> None:
@@ -84,11 +103,11 @@ async def _check_rejection(office: Office, chain: str, rows: Sequence[LedgerRow]
         found.wrong.append(f"rejection {chain}: {defect}")
 
 
-async def _check_commits(office: Office, ledger: Sequence[LedgerRow], found: Findings) -> None:
+def _check_commits(batches: Sequence[tuple[str, int, str]], ledger: Sequence[LedgerRow], found: Findings) -> None:
     leaves: dict[str, list[bytes]] = defaultdict(list)
     for row in ledger:
         leaves[row.batch_id].append(bytes.fromhex(row.commitment))
-    for batch_id, size, root in await office.register.batches():
+    for batch_id, size, root in batches:
         found.commits += 1
         rows = leaves.pop(batch_id, [])
         if len(rows) != size:
@@ -98,8 +117,7 @@ async def _check_commits(office: Office, ledger: Sequence[LedgerRow], found: Fin
     found.wrong += [f"commit {batch_id}: ledger rows of a commit that is not in the register" for batch_id in leaves]
 
 
-async def _check_letter(office: Office, letter: LetterRow, rows: Sequence[LedgerRow], found: Findings) -> None:
-    wrong = found.wrong
+async def _check_letter(office: Office, letter: LetterRow, rows: Sequence[LedgerRow], wrong: list[str]) -> None:
     if letter.chain_length != len(rows):
         wrong.append(f"letter {letter.id}: {len(rows)} ledger rows where {letter.chain_length} were written")
     bodies = await office.register.bodies(letter.id)
@@ -118,11 +136,46 @@ async def _check_letter(office: Office, letter: LetterRow, rows: Sequence[Ledger
     for record, body in zip(records, bodies, strict=True):
         if record["private"] != (None if body.private is None else digest(body.private)):
             wrong.append(f"letter {letter.id}, record {body.n}: other private facts than were recorded")
-    taken = [record["facts"] for record in records if record["event"] == Event.NOTICE_TAKEN]
-    closes = instant(letter.closes_at) if letter.closes_at else None
-    if (taken[0]["closes_at"] if taken else None) != closes:
-        wrong.append(f"letter {letter.id}: the window's column is not what its evidence says")
+    wrong += [f"letter {letter.id}: {line}" for line in _column_defects(letter, records)]
     await _check_mails(office, letter, rows, wrong)
+
+
+def _column_defects(letter: LetterRow, records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Columns that say something else than the evidence they were written with."""
+    happened = [(Event(record["event"]), record) for record in records]
+
+    def first(*events: Event) -> Mapping[str, Any] | None:
+        return next((record for event, record in happened if event in events), None)
+
+    def count(*events: Event) -> int:
+        return sum(event in events for event, _ in happened)
+
+    def text(value: datetime | date | None) -> str | None:
+        return instant(value) if isinstance(value, datetime) else value.isoformat() if value else None
+
+    taken, decided = first(Event.NOTICE_TAKEN), first(Event.ACCEPT, Event.REFUSE)
+    window = {} if taken is None else taken["facts"]
+    stated = {
+        "notice_day": window.get("notice_day"),
+        "last_day": window.get("last_day"),
+        "closes_at": window.get("closes_at"),
+        "proof_due_at": window.get("proof_due_at"),
+        "decided_at": None if decided is None else decided["at"],
+        "handed_over_at": (first(Event.HAND_OVER) or {}).get("at"),
+        "deposited_at": (first(Event.DEPOSIT) or {}).get("at"),
+    }
+    for column, value in stated.items():
+        if text(getattr(letter, column)) != value:
+            yield f"{column} says {text(getattr(letter, column))}, the evidence {value}"
+    if letter.decision != (None if decided is None else decided["event"]):
+        yield f"the column says decision {letter.decision}, the evidence another"
+    counted = {
+        "notices_taken": count(Event.NOTICE_TAKEN, Event.REMINDER_TAKEN),
+        "notices_bounced": count(Event.BOUNCE, Event.BOUNCE_CLOSES),
+    }
+    for column, number in counted.items():
+        if getattr(letter, column) != number:
+            yield f"{column} says {getattr(letter, column)}, the evidence {number}"
 
 
 def _ledger_defects(rows: Sequence[LedgerRow], bodies: Sequence[Body]) -> Iterator[str]:
@@ -148,14 +201,17 @@ async def _check_mails(office: Office, letter: LetterRow, rows: Sequence[LedgerR
     wrong += [f"letter {letter.id}: no {kind} mail was owed for record {n}" for kind, n in sorted(owed - there)]
 
 
-async def _check_bytes(office: Office, letter: LetterRow, found: Findings) -> None:
-    for holder in (letter.id, "sender"):
-        try:
-            deposit, raw = await Archive(office).original(letter, holder)
-        except (PliError, Sealed) as error:
-            detail = error.detail if isinstance(error, PliError) else ""
-            found.wrong.append(f"letter {letter.id}: its bytes cannot be had ({detail or error})")
-            return
-        if len(raw) != deposit.size or letter.details["subject"]["content"]["sha256"] != deposit.details["sha256"]:
-            found.wrong.append(f"letter {letter.id}: its evidence speaks of other bytes than the deposit")
-    found.bytes_checked += len(raw)
+async def _check_bytes(office: Office, letter: LetterRow, wrong: list[str]) -> int:
+    """The letter's bytes, for both who hold a key, and its kept proofs; returns how many bytes the letter has."""
+    archive, size = Archive(office), 0
+    try:
+        for holder in (letter.id, "sender"):
+            deposit, raw = await archive.original(letter, holder)
+            size = len(raw)
+            if size != deposit.size or letter.details["subject"]["content"]["sha256"] != deposit.details["sha256"]:
+                wrong.append(f"letter {letter.id}: its evidence speaks of other bytes than the deposit")
+        wrong += [f"letter {letter.id}: {line}" for line in await archive.damaged_proofs(letter)]
+    except (PliError, Sealed) as error:
+        detail = error.detail if isinstance(error, PliError) else ""
+        wrong.append(f"letter {letter.id}: its bytes cannot be had ({detail or error})")
+    return size

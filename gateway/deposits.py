@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from gateway import mime
@@ -26,6 +27,9 @@ from gateway.register import Deposited, Entry, Exists, Mail, Opening
 from storage.blobs import Spool
 from storage.rows import DepositRow, LetterRow
 
+_QUICK = 32 * 1024
+"""Octets of a mail up to which it is read here, since the way to a thread and back takes longer, and kept without looking
+whether it is known: a retry then leaves its bytes unused in the store (0004-segment-files)."""
 _NOT_YET: dict[str, Any] = dict.fromkeys(
     (
         "printed_last_day", "notice_day", "last_day", "closes_at", "proof_due_at", "next_reminder_at", "asked_at", "open_until",
@@ -61,14 +65,21 @@ class Deposits:
 
         Raises Refused where it cannot be taken, Deferred or OSError where it can be later; then nothing of it is kept.
         """
-        mail = await asyncio.to_thread(self._read, account, envelope, origin, spool)
+        read = partial(self._read, account, envelope, origin, spool)
+        mail = read() if spool.size <= _QUICK else await asyncio.to_thread(read)
+        # Most mails are new. Looking first would wait for the commit of those before; only what is large is worth it.
+        known = None if spool.size <= _QUICK else await self._known(mail)
         for _ in range(5):
-            known = await self.office.register.deposit(message_index=mail.message_index)
             try:
                 return await (self._open(mail) if known is None else self._join(mail, known))
-            except Exists:
-                continue  # a parallel session made the same deposit or letter: look again
+            except Exists as error:
+                known = await self._known(mail)  # a retry, or a parallel session made the same deposit or letter
+                if known is None:
+                    raise OurFault(detail=error.detail) from error  # not the deposit: some other row could not be written
         raise OurFault(detail="the deposit kept changing")
+
+    async def _known(self, mail: _Mail) -> DepositRow | None:
+        return await self.office.register.deposit(message_index=mail.message_index)
 
     def _read(self, account: Account, envelope: Envelope, origin: Origin, spool: Spool) -> _Mail:
         gateway, vault = self.office.settings.gateway, self.office.vault
@@ -191,7 +202,7 @@ class Deposits:
                     {"name": to.name, "address": to.address},
                     {"sha256": mail.spool.sha256, "size": mail.spool.size, "message_id": mail.head.message_id},
                 ),
-                "deposit_facts": self._facts(mail),
+                "deposit_facts": {**self._facts(mail), "post": to.post or None},
             },
         )
 

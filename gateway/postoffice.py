@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from gateway.core.errors import NotAllowed
@@ -59,7 +59,7 @@ class PostOffice:
         """The recipient's server answered 250 to a notice: the window begins (CPCE R.53-3 I)."""
         if row.state != State.DEPOSITED:
             return await self._settle_only(row, settled)
-        window = self._window(at, row.printed_last_day)
+        window = self.office.profile.window(at, row.printed_last_day)
         reminders = [when for when in self.office.profile.reminders_due(window) if when > at]
         columns = {
             "notice_day": window.day,
@@ -93,22 +93,29 @@ class PostOffice:
             return await self._settle_only(row, settled)
         columns = {"notices_taken": row.notices_taken + 1}
         entry = self._entry(row, Event.REMINDER_TAKEN, at, {"number": number, "attempt": settled.facts})
-        return await self._commit(Move(row, [entry], columns, settled=settled))
+        return await self._commit(Move(row, [entry], columns, settled=settled, exact=True))
 
     async def mail_settled(self, row: LetterRow, settled: Settled, fact: Event | None, at: datetime) -> None:
         """Any other mail came to its end; *fact* is recorded where that is evidence (the original mailed)."""
         entries = [] if fact is None else [self._entry(row, fact, at, {"attempt": settled.facts})]
         await self._retry_facts(row, entries, settled)
 
-    async def bounced(self, row: LetterRow, at: datetime, intent_id: str, bounce: Mapping[str, Any]) -> None:
-        """A notice or reminder came back after its 250. Each mail counts once; before and after the wait it is no event."""
+    async def bounced(
+        self, row: LetterRow, at: datetime, intent_id: str, bounce: Mapping[str, Any], peer: Mapping[str, Any]
+    ) -> None:
+        """Somebody reported that a notice or reminder came back after its 250; nothing proves who that was.
+
+        peer: where the report came from, for a court alone. Each mail counts once; before and after the wait it is no event.
+        """
         if row.state != State.NOTIFIED:
             return
         closes = self.office.profile.late_bounce == "close"
-        entry = self._entry(row, Event.BOUNCE_CLOSES if closes else Event.BOUNCE, at, {"bounce": dict(bounce)})
+        event, facts = Event.BOUNCE_CLOSES if closes else Event.BOUNCE, {"bounce": dict(bounce), "authenticated": False}
+        entry = self._entry(row, event, at, facts, {"peer": dict(peer)})
         columns = {"notices_bounced": row.notices_bounced + 1}
         cancel = UNSENT if closes else ()
-        await self._commit(Move(row, [entry], columns, [self._status(at)], cancel=cancel, bounced=intent_id))
+        mails = [self._status(at)]
+        await self._commit(Move(row, [entry], columns, mails, cancel=cancel, bounced=intent_id, exact=True))
 
     # -- the recipient ------------------------------------------------------------------------------------------------
 
@@ -139,27 +146,35 @@ class PostOffice:
     async def hand_over(
         self, row: LetterRow, identified: Mapping[str, Any], form: str, began: datetime, at: datetime, visitor: Visitor
     ) -> None:
-        """The last byte of *form* (page, eml, zip) went to the identified recipient: the first time is the reception."""
+        """The last byte of *form* (page, eml, zip), asked for at *began*, went to the identified recipient: his reception."""
         if row.state == State.HANDED_OVER:
             return await self.fact(row, Event.DOWNLOAD_REPEATED, at, {"form": form}, visitor)
         accepted = instant(row.decided_at) if row.decided_at else None
         facts = {"form": form, "accepted_at": accepted, "identification": dict(identified), **window_facts(row)}
         entries = [
-            self._entry(row, Event.CONSIGN, began, {"form": form}),
+            self._entry(row, Event.CONSIGN, at, {"form": form, "began_at": instant(began)}),
             self._entry(row, Event.HAND_OVER, at, facts, network(visitor)),
         ]
         mails = [self._status(at), self._to_recipient(RECEIPT, at)]
         return await self._commit(Move(row, entries, {"handed_over_at": at}, mails))
 
-    async def hand_over_failed(self, row: LetterRow, form: str, at: datetime, visitor: Visitor) -> None:
-        """The connection ended before the last byte."""
+    async def hand_over_failed(
+        self, row: LetterRow, form: str, sent: int, total: int, at: datetime, visitor: Visitor
+    ) -> None:
+        """The connection ended before the last byte. sent: octets given to it, of which the peer may have taken fewer."""
         if row.state == State.ACCEPTED:
-            entry = self._entry(row, Event.HAND_OVER_FAILED, at, {"form": form}, network(visitor))
+            facts = {"form": form, "sent": sent, "total": total}
+            entry = self._entry(row, Event.HAND_OVER_FAILED, at, facts, network(visitor))
             await self._retry_facts(row, [entry], None)
 
-    async def mail_original(self, row: LetterRow, at: datetime) -> None:
-        """Queue the original to the recipient's own mailbox; once. That is a fact, never the hand-over (DESIGN.md 3)."""
-        mail = Mail(ORIGINAL, self.office.message_id(to_recipient=True), at, key="once")
+    async def mail_original(self, row: LetterRow, number: int, at: datetime) -> None:
+        """Queue the original to the recipient's own mailbox, for the *number*-th time (once, unless that mail failed for good).
+
+        That is a fact, and never the hand-over, which comes before it (DESIGN.md 3). Raises NotAllowed, Stale.
+        """
+        if row.state != State.HANDED_OVER:
+            raise NotAllowed
+        mail = Mail(ORIGINAL, self.office.message_id(to_recipient=True), at, key=str(number))
         await self._commit(Move(row, [], {}, [mail]))
 
     async def fact(
@@ -199,7 +214,9 @@ class PostOffice:
             "attempt": await self._first_notice(row),  # what the recipient's server said on D
         }
         entry = self._entry(row, event, at, facts)
-        await self._commit(Move(row, [entry], {"next_reminder_at": None}, [self._status(at)], cancel=UNSENT))
+        # Exactly as it was read: a choice posted in time may be on its way into the register at this moment.
+        columns, mails = {"next_reminder_at": None}, [self._status(at)]
+        await self._commit(Move(row, [entry], columns, mails, cancel=UNSENT, exact=True))
 
     async def _first_notice(self, row: LetterRow) -> Any:
         """The facts of the attempt that began the window."""
@@ -262,13 +279,6 @@ class PostOffice:
                     Entry(e.event, State(row.state), e.at, e.facts, e.private) for e in entries if e.event in FACTS
                 ]
         raise Stale
-
-    def _window(self, at: datetime, printed: date | None) -> Window:
-        """The window of a notice taken at *at*, never closing before a day that any notice printed."""
-        window = self.office.profile.window(at)
-        if printed is not None and printed > window.last_day:
-            window = self.office.profile.window(at + timedelta(days=(printed - window.last_day).days))
-        return window
 
     def stored_window(self, row: LetterRow) -> Window:
         if row.notice_day is None or row.last_day is None or row.closes_at is None or row.proof_due_at is None:

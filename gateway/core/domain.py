@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from gateway.core.errors import BadRecipient
 
@@ -18,6 +19,7 @@ _WRITTEN = frozenset({"Ll", "Lo", "Lm", "Mn", "Mc", "Nd"})  # RFC 5892 2.1, Lett
 _MIDDLE_DOTS = frozenset("·・")  # RFC 5892 A.3, A.7
 
 
+@lru_cache(1024)
 def ascii_domain(domain: str) -> str:
     """The A-label form of *domain*, lower-case, without a final dot. Raises BadRecipient where it is no domain of a mailbox."""
     if domain.startswith("["):

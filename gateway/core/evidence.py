@@ -90,7 +90,7 @@ def _plain(value: object, depth: int) -> None:
 
 def instant(at: datetime) -> str:
     """*at* as it stands in records: UTC, microseconds, Z."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return at.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_instant(text: str) -> datetime:

@@ -65,7 +65,7 @@ def comparison_form(address: str) -> str:
 def unquote(local: str) -> str:
     """What a local part says, without the quotes and backslashes of its writing. Raises BadRecipient where it is none."""
     # This keeps CR, LF and characters that turn text around out of every mail and page.
-    if any(_is_unseen(c) for c in local):
+    if not (local.isascii() and local.isprintable() and " " not in local) and any(_is_unseen(c) for c in local):
         raise BadRecipient("This recipient address holds characters that cannot be seen.")
     if _DOT_ATOM.fullmatch(local):
         return local

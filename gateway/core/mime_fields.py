@@ -8,12 +8,13 @@ from __future__ import annotations
 import binascii
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from urllib.parse import unquote_to_bytes
 
 _WORD = re.compile(r"=\?([A-Za-z0-9._:+-]{1,40})(?:\*[A-Za-z0-9-]{0,40})?\?([BbQq])\?([^?\s]{0,4096})\?=")
 _PARAMETER = re.compile(r';\s*([^\s=;"]{1,64})\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)', re.DOTALL)
 _JOINERS = frozenset("\u200c\u200d")  # Persian, Indic scripts and emoji need them
-_MAX_FIELD = 16 * 1024
+_MAX_FIELD, _MAX_STRUCTURED = 16 * 1024, 4 * 1024
 
 _CODECS = {  # names that mails use for more than they say, as browsers read them (WHATWG Encoding 4.2)
     **dict.fromkeys(("iso-8859-1", "iso8859-1", "latin1", "latin-1", "ansi"), "cp1252"),
@@ -122,16 +123,64 @@ def parameters(value: str) -> tuple[str, Mapping[str, str]]:
     first, _, _ = value[:_MAX_FIELD].partition(";")
     word = re.sub(r"\(.*", "", first, flags=re.DOTALL).strip().lower()
     found: dict[str, str] = {}
-    for match in _PARAMETER.finditer(value[:_MAX_FIELD]):
-        name, given = match[1].lower().rstrip("*"), match[2].strip()
-        if len(given) > 1 and given[0] == given[-1] == '"':
-            given = re.sub(r"\\(.)", r"\1", given[1:-1], flags=re.DOTALL)
-        elif given.startswith('"'):  # the closing one was forgotten
-            given = given[1:]
-        found.setdefault(name, given)
+    for name, given in _given(value).items():
+        found.setdefault(name.rstrip("*"), given)
     for name in [name for name in found if name.endswith("*0")]:
         whole, number = "", 0
         while (part := found.get(f"{name[:-1]}{number}")) is not None:
             whole, number = whole + part, number + 1
         found.setdefault(name[:-2], whole)
     return word, found
+
+
+def text_parameter(value: str, name: str) -> str:
+    """The parameter *name* (lower case) as text: in its own charset (RFC 2231 4) and, where programs write them against the
+    rules, with encoded words decoded. "" where there is none."""
+    given = _given(value)
+    if (whole := given.get(f"{name}*")) is not None:
+        return _extended([(whole, True)])
+    parts: list[tuple[str, bool]] = []
+    while (key := f"{name}*{len(parts)}") in given or f"{key}*" in given:
+        coded = f"{key}*" in given
+        parts.append((given[f"{key}*" if coded else key], coded))
+    return _extended(parts) if parts else decode_words(given.get(name, ""))
+
+
+def _given(value: str) -> dict[str, str]:
+    """The parameters as they stand, names with their asterisks and in lower case; the first of a name counts."""
+    found: dict[str, str] = {}
+    for match in _PARAMETER.finditer(value[:_MAX_FIELD]):
+        given = match[2].strip()
+        if len(given) > 1 and given[0] == given[-1] == '"':
+            given = re.sub(r"\\(.)", r"\1", given[1:-1], flags=re.DOTALL)
+        elif given.startswith('"'):  # the closing one was forgotten
+            given = given[1:]
+        found.setdefault(match[1].lower(), given)
+    return found
+
+
+def _extended(parts: Sequence[tuple[str, bool]]) -> str:
+    """Parts of a value, each with whether its octets are written as %E9 (RFC 2231 4.1)."""
+    charset, first = "utf-8", parts[0][0]
+    if parts[0][1] and first.count("'") >= 2:
+        charset, _, first = first.split("'", 2)
+    texts = [(first, parts[0][1]), *parts[1:]]
+    data = b"".join(unquote_to_bytes(text) if coded else text.encode("utf-8", "replace") for text, coded in texts)
+    text = decode_charset(data, charset or "utf-8")
+    return data.decode("utf-8", "replace") if text is None else text
+
+
+def header_fields(head: bytes, names: Collection[str]) -> dict[str, bytes]:
+    """The first field of each of *names* (lower case) in raw header fields, unfolded (RFC 5322 2.2.3), 4 KiB of each."""
+    found: dict[str, list[bytes]] = {}
+    current: list[bytes] = []
+    for line in head.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"):
+        if line[:1] in (b" ", b"\t"):
+            current.append(line)
+            continue
+        before, colon, after = line.partition(b":")
+        name = before[:80].rstrip(b" \t").decode("latin-1").lower()
+        current = []
+        if colon and name in names and name not in found:
+            found[name] = current = [after]
+    return {name: b"".join(lines)[:_MAX_STRUCTURED].strip() for name, lines in found.items()}

@@ -88,12 +88,13 @@ class Profile:
     def qualified(self) -> bool:
         return self.level == QUALIFIED
 
-    def window(self, at: datetime) -> Window:
-        """The window of a letter whose first notice was taken at *at* (aware)."""
+    def window(self, at: datetime, printed: date | None = None) -> Window:
+        """The window of a letter whose first notice was taken at *at* (aware). It never ends before the day *printed*."""
         day = at.astimezone(self.zone).date()
         last_day = day + timedelta(days=self.window_days + STARTS[self.start])
         while self.closing == "end-of-working-day" and last_day.weekday() >= 5:
             last_day += timedelta(days=1)
+        last_day = max(last_day, printed or last_day)
         due = last_day + timedelta(days=1 + self.proof_due_days)
         return Window(
             day=day,

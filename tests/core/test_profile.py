@@ -121,6 +121,21 @@ def test_working_days(at: datetime) -> None:
     assert (moved.last_day == plain.last_day) == (plain.last_day.weekday() < 5)
 
 
+@given(
+    st.datetimes(datetime(2026, 1, 1), datetime(2027, 12, 31)).map(lambda at: at.replace(tzinfo=UTC)),
+    st.integers(-40, 40),
+)
+@example(datetime(2026, 10, 24, 22, 0, tzinfo=UTC), 8)
+def test_a_printed_day_is_never_cut_short_and_moves_no_d(at: datetime, more: int) -> None:
+    plain = FR.window(at)
+    printed = plain.last_day + timedelta(days=more)
+    window = FR.window(at, printed)
+    assert window.day == plain.day
+    assert window.last_day == max(printed, plain.last_day)
+    assert window.closes_at.astimezone(FR.zone).date() == window.last_day + timedelta(days=1)
+    assert window.proof_due_at > window.closes_at
+
+
 def test_midnight_that_comes_twice_or_never() -> None:
     """Havana's 00:00 comes twice in autumn: a day ends with the second. Beirut skips it in spring: it ends at the change."""
     havana = replace(FR, zone=ZoneInfo("America/Havana"))
