@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from gateway import cli, commands  # noqa: F401 - commands register themselves
+from gateway import cli, commands, letter_commands  # noqa: F401 - commands register themselves
 
 if TYPE_CHECKING:
     from gateway.counter import Counter
@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from gateway.running import Portal
 
 
-def make_portal(counter: Counter, office: Office, health: Callable[[], Awaitable[bool]], mailbox: Any = None) -> Portal:
+def make_portal(
+    counter: Counter,
+    office: Office,
+    health: Callable[[], Awaitable[bool]],
+    mailbox: Any = None,
+    *,
+    shared: bool = False,
+) -> Portal:
     """The web server of a gateway."""
     from web.app import make_app
     from web.serve import Server
@@ -24,7 +31,7 @@ def make_portal(counter: Counter, office: Office, health: Callable[[], Awaitable
     listen = settings.web.listen
     if listen is None:
         raise ValueError("no portal without [web] listen")
-    return Server(app, listen.host, listen.port, settings.web.tls_cert, settings.web.tls_key)
+    return Server(app, listen.host, listen.port, settings.web.tls_cert, settings.web.tls_key, shared=shared)
 
 
 def main() -> None:

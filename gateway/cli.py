@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ import structlog
 from gateway.core.errors import PliError, Unusable
 
 if TYPE_CHECKING:
+    from gateway.opening import Open
     from gateway.running import PortalMaker
     from gateway.settings import Settings
 
@@ -72,7 +73,7 @@ def log_to_stderr(level: int) -> None:
             ),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
@@ -86,6 +87,19 @@ def run_async(work: Coroutine[Any, Any, int | None]) -> None:
         code = runner.run(work)
     if code:
         click.get_current_context().exit(code)
+
+
+def inside(obj: Context, work: Callable[[Open], Awaitable[None]]) -> None:
+    """Run *work* on an open gateway without its edges."""
+    settings = obj.settings()
+
+    async def wrapped() -> None:
+        from gateway.opening import opened
+
+        async with opened(settings) as found:
+            await work(found)
+
+    run_async(wrapped())
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -104,23 +118,38 @@ def cli(obj: Context, config: Path | None) -> None:
 
 
 @cli.command()
+@click.option(
+    "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes that share the work."
+)
+@click.option("--worker", "link", type=int, hidden=True, help="We are a worker: the descriptor of its supervisor.")
 @click.pass_obj
-def run(obj: Context) -> None:
+def run(obj: Context, workers: int, link: int | None) -> None:
     """Run the gateway until it is told to stop.
 
-    Prints one line {"ready": true, ...} when it answers. Example: pli --config pli.toml run
+    Prints one line {"ready": true, ...} when it answers. More than one worker needs PostgreSQL.
+
+    Example: pli --config pli.toml run --workers 2
     """
     log_to_stderr(logging.INFO)
     settings = obj.settings()
+    if link is not None:
+        from gateway.workers import work
 
-    async def work() -> None:
-        from gateway.running import announce, running, until_told
+        return run_async(work(settings, obj.make_portal, link))
+    if workers > 1:
+        from gateway.workers import supervise
 
-        async with running(settings, obj.make_portal) as gateway:
-            announce(settings, gateway.ready())
-            await until_told(settings)
+        return run_async(supervise(settings, obj.config, workers))
+    return run_async(_alone(settings, obj.make_portal))
 
-    run_async(work())
+
+async def _alone(settings: Settings, make_portal: PortalMaker) -> None:
+    from gateway.ready import announce, until_told
+    from gateway.running import running
+
+    async with running(settings, make_portal) as gateway:
+        announce(settings, gateway.ready())
+        await until_told(settings)
 
 
 @cli.command()
@@ -147,7 +176,7 @@ def verify(path: Path, letter: Path | None, trust: Path | None, as_json: bool) -
 
 
 @cli.command()
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("--no-contents", is_flag=True, help="Do not read the letters' bytes.")
 @click.pass_obj
 def check(obj: Context, as_json: bool, no_contents: bool) -> None:
@@ -177,19 +206,32 @@ def check(obj: Context, as_json: bool, no_contents: bool) -> None:
 
 
 @cli.command()
+@click.option("--from", "source", metavar="URL", help="Copy the store at sqlite:PATH, whose gateway must be stopped.")
+@click.option(
+    "--to", "target", metavar="URL", help="Where to copy it, an empty postgres://... ([database] url if not given)."
+)
 @click.pass_obj
-def migrate(obj: Context) -> None:
-    """Make the database, or bring its schema up to date.
+def migrate(obj: Context, source: str | None, target: str | None) -> None:
+    """Make the database, or bring its schema up to date. With --from, move a whole store from SQLite to PostgreSQL.
 
-    Example: pli --config pli.toml migrate
+    The copy holds every row, and the message bytes; it is checked in the end as `pli check` does. The source stays as it was.
+
+    Example: pli migrate --from sqlite:/var/lib/pli/pli.db --to postgres://pli:secret@db.example.org/pli
     """
     settings = obj.settings()
+    if source is None and target is not None:
+        raise Unusable("--to: says where --from is copied; without --from, [database] url names the database")
 
-    async def work() -> None:
+    async def work() -> int:
         from gateway.opening import bring_up_to_date
 
+        if source is not None:
+            from gateway.moving import move
+
+            return await move(settings, source, target, click.echo)
         done = await bring_up_to_date(settings)
         click.echo("\n".join(f"applied {name}" for name in done) or "the schema is up to date")
+        return 0
 
     run_async(work())
 
@@ -218,7 +260,7 @@ def keys_init(obj: Context) -> None:
 
 
 @keys.command("show")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_obj
 def keys_show(obj: Context, as_json: bool) -> None:
     """Show which keys there are: names, validity, fingerprints; never a secret.
@@ -265,12 +307,22 @@ def dns(obj: Context) -> None:
     loaded = load(gateway.keys_dir, gateway.data_dir, clock.from_settings(settings).now())
     for line in dns_records(loaded.dkim, _domains(gateway.domain, gateway.notice_domain)):
         name, _, record = line.partition(" ")
-        click.echo(f'{name}. TXT "{record}"')
+        click.echo(f"{name}. TXT {_quoted(record)}")
+    sending = _domains(gateway.domain, gateway.notice_domain)
     for domain in _domains(gateway.domain, gateway.letters_domain, gateway.notice_domain):
         click.echo(f"{domain}. MX 10 {gateway.domain}.")
-    for domain in _domains(gateway.domain, gateway.notice_domain):
-        click.echo(f'{domain}. TXT "v=spf1 mx -all"')
+        click.echo(f'{domain}. TXT "v=spf1 {"mx " if domain in sending else ""}-all"')
         click.echo(f'_dmarc.{domain}. TXT "v=DMARC1; p=reject; adkim=s; aspf=s"')
+    click.echo(f"; besides: A and AAAA records of {gateway.domain}, and the reverse (PTR) of its addresses")
+    if settings.dispatch.relay is not None:
+        click.echo(
+            f"; mails leave through {settings.dispatch.relay}: put its addresses into the SPF records, before -all"
+        )
+
+
+def _quoted(record: str) -> str:
+    """A TXT record in zone-file form: strings of at most 255 octets (RFC 1035 3.3)."""
+    return " ".join(f'"{record[at : at + 255]}"' for at in range(0, len(record), 255))
 
 
 def _domains(*names: str) -> list[str]:

@@ -45,10 +45,8 @@ class Accounts:
         try:
             address = check_address(address)
         except PliError as error:
-            raise Unusable(f"{address}: {error}") from error
-        name = " ".join(name.split())
-        if not name or len(name) > 200 or not name.isprintable():
-            raise Unusable("--name: give the sender's first and last name, or company name, in at most 200 characters")
+            raise Unusable(f"{address}: an account needs a mail address, such as jane.doe@example.org") from error
+        name = _checked_name(name)
         account_id, vault = secrets.token_hex(16), self.database.vault
         index = self._index(address)
         try:
@@ -80,6 +78,21 @@ class Accounts:
         except Conflict as error:
             raise Unusable("another app password begins with the same 8 characters; choose another") from error
         return secret
+
+    async def renew_password(self, account_id: str, now: datetime, given: str | None = None) -> str:
+        """A new app password, and the end of all earlier ones. Raises Unusable as make_password."""
+        if given is not None:
+            self.check_given(given)
+        async with self.database.transaction():
+            await accounts.revoke_passwords(account_id, now)
+            return await self.make_password(account_id, "renewed", now, given)
+
+    async def change(
+        self, row: AccountRow, *, name: str | None = None, language: str | None = None, state: str | None = None
+    ) -> None:
+        """Change an account from now on: records that exist keep what was true then. state: active or closed."""
+        details = None if name is None else {**row.details, "name": _checked_name(name)}
+        await accounts.change(self.database.vault, row.id, state=state, language=language, details=details)
 
     def check_given(self, secret: str) -> None:
         """Raises Unusable for an app password that could be guessed or typed wrongly."""
@@ -121,6 +134,13 @@ class Accounts:
 
     def _digest(self, secret: str) -> str:
         return hmac.new(self.password_key, secret.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+
+
+def _checked_name(name: str) -> str:
+    name = " ".join(name.split())
+    if not name or len(name) > 200 or not name.isprintable():
+        raise Unusable("--name: give the sender's first and last name, or company name, in at most 200 characters")
+    return name
 
 
 def _account(row: AccountRow) -> Account:

@@ -1,7 +1,7 @@
 """One-time codes: mailed after a choice, bound to it, and checked before anything happens.
 
-Five tries a code, sixty minutes, at most three codes an hour, one live code per letter (DESIGN.md 7). A lock takes no right away:
-the next code can be asked for as soon as the hour allows.
+Five tries a code, sixty minutes, at most three codes an hour and ten a day, one live code per letter (DESIGN.md 7). A lock takes
+no right away: the next code can be asked for as soon as the hour allows, and no day's limit reaches past the end of the window.
 """
 
 from __future__ import annotations
@@ -19,13 +19,20 @@ from storage.rows import CodeRow
 
 TRIES = 5
 LIFE = timedelta(minutes=60)
-AN_HOUR = 3
+AN_HOUR, A_DAY = 3, 10
+_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 
 
 class Locked(WrongCode):
     """The last try of a code was wrong."""
 
     sentence = "Wrong code. This code is locked now: ask for a new one."
+
+
+class TooManyToday(TooManyAttempts):
+    """As many codes were mailed as a day allows."""
+
+    sentence = "Ten codes were mailed within the last 24 hours. Please use the newest one, or come back tomorrow."
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +44,18 @@ class Made:
     nonce: str
 
 
-async def make(links: Links, letter_id: str, choice: str, now: datetime, until: datetime) -> Made:
-    """A new code, not yet stored. until: no later end than this. Raises TooManyAttempts."""
-    if await outbox.codes_since(letter_id, now - timedelta(hours=1)) >= AN_HOUR:
+async def make(
+    links: Links, letter_id: str, choice: str, now: datetime, until: datetime, closes_at: datetime | None
+) -> Made:
+    """A new code, not yet stored. until: no later end than this. closes_at: of the window, where it is for a decision.
+
+    Raises TooManyAttempts.
+    """
+    # In the window's last 24 hours a day's limit could outlive it, and then it would take a right away.
+    last_day = closes_at is not None and now >= closes_at - _DAY
+    if not last_day and await outbox.codes_since(letter_id, now - _DAY) >= A_DAY:
+        raise TooManyToday
+    if await outbox.codes_since(letter_id, now - _HOUR) >= AN_HOUR:
         raise TooManyAttempts("Three codes were mailed within the last hour. Please wait before asking for another.")
     code_id, code, nonce = secrets.token_hex(16), f"{secrets.randbelow(1_000_000):06}", secrets.token_urlsafe(24)
     row = CodeRow(
