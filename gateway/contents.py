@@ -1,7 +1,8 @@
 """What a letter holds, for showing it to its recipient: text, HTML, attachments. Any bytes can be read; none of them raises.
 
 MIME is split by offsets (RFC 2046 5.1), so that parts are cut out of the letter unchanged, and so that depth and number have a
-limit: the standard library's parser recurses, and builds an object for each of a million empty parts. Its header parser is used.
+limit: the standard library's parser recurses, builds an object for each of a million empty parts, and reads one parameter in
+quadratic time. Header fields are read by core/mime_fields.py.
 Not here: what an intake must know of a mail (mime.py), making HTML harmless (markup.py), pages (web/). Blocking.
 """
 
@@ -9,28 +10,25 @@ from __future__ import annotations
 
 import base64
 import binascii
-import codecs
 import io
 import mimetypes
 import quopri
 import re
 import unicodedata
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from email.errors import MessageError
-from email.header import decode_header
-from email.message import Message
-from email.parser import BytesHeaderParser
 
 import charset_normalizer
 
+from gateway.core.mime_fields import decode_charset, decode_field, header_fields, parameters, text_parameter
 from gateway.markup import MOST_HTML, as_text, harmless
 
 _MOST_PARTS = 500
 _MOST_DEPTH = 20
-_MOST_HEAD = 128 * 1024
+_MOST_HEAD, _MOST_PART_HEAD = 256 * 1024, 32 * 1024
+"""Octets; the letter's own may be as long as the intake takes them."""
 _MOST_TEXT = 1_000_000
 _MOST_IMAGE = 2_000_000
 _SHOWN_IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
@@ -39,8 +37,12 @@ _KNOWN_TYPES = re.compile(
     r"|application/(?:pdf|zip|msword|rtf|json|vnd\.[\w.+-]+|pkcs7-signature|x-pkcs7-signature|pgp-signature)"
 )
 """Types that a browser saves under their own name; everything else is handed out as bytes without a meaning."""
-_SLOW_OR_ODD = frozenset({"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape"})
+_READ = frozenset({"content-type", "content-disposition", "content-transfer-encoding", "content-id"})
+_TYPE = re.compile(r"[!-.0-~]+/[!-.0-~]+")
+_SAMPLE, _MOST_GUESSES = 2048, 4
+"""Octets from which a charset is guessed, which takes milliseconds; and how many parts it is guessed for."""
 _END_OF_HEAD = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+_HIGH = re.compile(rb"[\x80-\xff]")
 _UNFIT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)  # device names on Windows
 
@@ -71,9 +73,12 @@ class Contents:
     whole: bool
 
 
+Fields = Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class _Part:
-    head: Message
+    head: Fields
     start: int  # of the body
     end: int
     type: str
@@ -154,26 +159,19 @@ def _leaves(raw: bytes) -> tuple[list[_Part], bool]:
     return found, whole
 
 
-def _head(raw: bytes, start: int, end: int) -> tuple[Message, int]:
+def _head(raw: bytes, start: int, end: int) -> tuple[Fields, int]:
     """The header fields of the part at *start*, and where its body begins."""
-    limit = min(end, start + _MOST_HEAD)
-    blank = _END_OF_HEAD.search(raw, start, limit)
+    limit = min(end, start + (_MOST_PART_HEAD if start else _MOST_HEAD))
     if raw[start : start + 1] in (b"\n", b"\r"):  # no header at all
-        return Message(), min(end, start + (2 if raw[start : start + 2] == b"\r\n" else 1))
-    stop = blank.start() if blank else limit
-    try:
-        head: Message = BytesHeaderParser().parsebytes(raw[start:stop])
-    except (MessageError, ValueError, LookupError, RecursionError):
-        head = Message()
-    return head, blank.end() if blank else limit
+        return {}, min(end, start + (2 if raw[start : start + 2] == b"\r\n" else 1))
+    blank = _END_OF_HEAD.search(raw, start, limit)
+    fields = header_fields(raw[start : blank.start() if blank else limit], _READ)
+    return {name: decode_field(value) for name, value in fields.items()}, blank.end() if blank else limit
 
 
-def _pieces(raw: bytes, start: int, end: int, head: Message) -> tuple[list[tuple[int, int]], bool]:
+def _pieces(raw: bytes, start: int, end: int, head: Fields) -> tuple[list[tuple[int, int]], bool]:
     """Where the parts of a multipart lie (RFC 2046 5.1.1); False where there are more than we take."""
-    try:
-        boundary = (head.get_boundary() or "").encode("ascii", "surrogateescape")
-    except (ValueError, LookupError, TypeError, AttributeError):
-        boundary = b""
+    boundary = parameters(head.get("content-type", ""))[1].get("boundary", "").rstrip().encode("utf-8", "replace")
     if not boundary:
         return [], True
     line = re.compile(rb"(?:\A|\r\n|\n|\r)--" + re.escape(boundary) + rb"(--)?[ \t]*(?=\r|\n|\Z)")
@@ -194,13 +192,13 @@ def _pieces(raw: bytes, start: int, end: int, head: Message) -> tuple[list[tuple
     return pieces, True
 
 
-def _type(head: Message, within: tuple[str, ...]) -> str:
-    try:
-        if "content-type" not in head and within and within[-1] == "multipart/digest":
-            return "message/rfc822"  # RFC 2046 5.1.5
-        return head.get_content_type()
-    except (ValueError, LookupError, TypeError, AttributeError, IndexError):
-        return "application/octet-stream"
+def _type(head: Fields, within: tuple[str, ...]) -> str:
+    if "content-type" not in head:
+        return (
+            "message/rfc822" if within[-1:] == ("multipart/digest",) else "text/plain"
+        )  # RFC 2046 5.1.5, RFC 2045 5.2
+    kind = parameters(head["content-type"])[0]
+    return kind if _TYPE.fullmatch(kind) else "text/plain"
 
 
 # -- choosing ---------------------------------------------------------------------------------------------------------
@@ -221,7 +219,7 @@ def _sorted(parts: list[_Part]) -> tuple[list[_Part], list[_Part]]:
 def _is_text(part: _Part) -> bool:
     if part.type not in ("text/plain", "text/html"):
         return False
-    if _param(part.head, "content-disposition").split(";")[0].strip().lower() == "attachment":
+    if parameters(part.head.get("content-disposition", ""))[0] == "attachment":
         return False
     named = bool(_filename(part))
     beside = bool(part.within) and part.within[-1] in ("multipart/mixed", "multipart/report")
@@ -231,15 +229,17 @@ def _is_text(part: _Part) -> bool:
 def _is_decoration(part: _Part) -> bool:
     """A picture inside the HTML and no file of its own (RFC 2387)."""
     related = "multipart/related" in part.within[-1:]
-    return related and part.type in _SHOWN_IMAGES and bool(_param(part.head, "content-id")) and not _filename(part)
+    return related and part.type in _SHOWN_IMAGES and "content-id" in part.head and not _filename(part)
 
 
 def _bodies(raw: bytes, shown: list[_Part]) -> tuple[list[str], list[str]]:
     """The texts and the HTML pages among the parts to be shown."""
     texts: list[str] = []
     pages: list[str] = []
-    for part in shown:
-        words = _decoded(_body(raw, part, 4 * _MOST_TEXT), part.head)
+    for number, part in enumerate(shown):
+        if sum(map(len, texts)) > _MOST_TEXT or sum(map(len, pages)) > MOST_HTML:
+            break  # what follows is beyond what is shown
+        words = _decoded(_body(raw, part, 4 * _MOST_TEXT), part.head, guess=number < _MOST_GUESSES)
         if part.type == "text/html":
             pages.append(words)
         else:
@@ -251,7 +251,7 @@ def _images(raw: bytes, parts: list[_Part]) -> dict[str, str]:
     """data: addresses of the letter's own images, by Content-ID (RFC 2392)."""
     images: dict[str, str] = {}
     for part in parts:
-        name = _param(part.head, "content-id").strip().strip("<>")
+        name = part.head.get("content-id", "").strip().strip("<>")
         if name and part.type in _SHOWN_IMAGES and part.end - part.start <= 2 * _MOST_IMAGE and len(images) < 50:
             data = _body(raw, part)
             if len(data) <= _MOST_IMAGE:
@@ -265,7 +265,7 @@ def _images(raw: bytes, parts: list[_Part]) -> dict[str, str]:
 def _body(raw: bytes, part: _Part, most: int | None = None) -> bytes:
     """A part's bytes, its transfer encoding undone (RFC 2045 6); what cannot be undone stays as it is. most: octets read."""
     data = raw[part.start : part.end if most is None else min(part.end, part.start + most)]
-    encoding = _param(part.head, "content-transfer-encoding").split(";")[0].strip().lower()
+    encoding = parameters(part.head.get("content-transfer-encoding", ""))[0]
     try:
         if encoding == "base64":
             kept = re.sub(rb"[^A-Za-z0-9+/]", b"", data)
@@ -277,37 +277,22 @@ def _body(raw: bytes, part: _Part, most: int | None = None) -> bytes:
     return data
 
 
-def _decoded(data: bytes, head: Message) -> str:
+def _decoded(data: bytes, head: Fields, *, guess: bool) -> str:
     """Text in its declared charset, else UTF-8, else the likeliest one."""
-    for name in (_charset(head), "utf-8"):
-        try:
-            if name and codecs.lookup(name).name not in _SLOW_OR_ODD:
-                return data.decode(name)
-        except (LookupError, ValueError):
-            continue
-    best = charset_normalizer.from_bytes(data[:20_000]).best()
+    charset = text_parameter(head.get("content-type", ""), "charset")
+    for name in (charset, "utf-8"):
+        if name and (text := decode_charset(data, name)) is not None:
+            return text
+    high = _HIGH.search(data)
+    start = max(0, high.start() - _SAMPLE // 4) if high else 0
+    best = charset_normalizer.from_bytes(data[start : start + _SAMPLE]).best() if guess else None
     return data.decode(best.encoding if best else "latin-1", "replace")
-
-
-def _charset(head: Message) -> str:
-    try:
-        name = head.get_content_charset() or ""
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return ""
-    return name if name.isascii() and "\0" not in name else ""
 
 
 def _printable(text: str) -> str:
     """Line ends as \\n, and no control characters."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
-
-
-def _param(head: Message, name: str) -> str:
-    try:
-        return str(head.get(name, ""))
-    except (ValueError, LookupError, TypeError):
-        return ""
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
@@ -319,19 +304,9 @@ def _attachment(raw: bytes, part: _Part, n: int) -> Attachment:
 
 
 def _filename(part: _Part) -> str:
-    try:
-        name = part.head.get_filename() or ""
-        if "=?" in name:
-            name = "".join(_words(name))
-    except (MessageError, ValueError, LookupError, TypeError, AttributeError, IndexError):
-        return ""
-    return name
-
-
-def _words(name: str) -> Iterator[str]:
-    """RFC 2047 words in a file name: forbidden there, and written by many."""
-    for chunk, charset in decode_header(name):
-        yield chunk if isinstance(chunk, str) else chunk.decode(charset or "ascii", "replace")
+    """RFC 2183 2.3; the older place (RFC 2045) where it is not."""
+    name = text_parameter(part.head.get("content-disposition", ""), "filename")
+    return name or text_parameter(part.head.get("content-type", ""), "name")
 
 
 def _name(part: _Part, n: int) -> str:

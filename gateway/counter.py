@@ -11,10 +11,17 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol
 
+from gateway.core.errors import NotAllowed
 from gateway.core.letter import State
 
 CHOICES = ("accept", "refuse", "read")
 """`read` identifies a visitor again after the decision; it is no decision."""
+
+
+class NotHandedOver(NotAllowed):
+    """Parts of an accepted letter, its original by mail and its receipt come after its hand-over, never instead of it."""
+
+    sentence = "Please open the letter itself first."
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +83,8 @@ class Content:
     sha256: str  # of the letter's bytes
     size: int
     raw: bytes  # the deposit, byte for byte
-    original_mailed: bool
+    original: str  # what came of mailing the original: "none", "owed", "mailed" or "failed" (for good)
+    nonce: str  # for the form that asks for that mail, and for no other
 
 
 class Counter(Protocol):
@@ -94,17 +102,25 @@ class Counter(Protocol):
     async def decide(self, token: str, choice: str, code: str, nonce: str, visitor: Visitor) -> Decided:
         """Complete a choice with the mailed code."""
 
-    async def content(self, token: str, session: str, visitor: Visitor) -> Content:
-        """The accepted letter for an identified session. Raises NotIdentified, NotFound."""
+    async def content(self, token: str, session: str, visitor: Visitor, *, whole: bool = True) -> Content:
+        """The accepted letter for an identified session. Raises NotIdentified, NotFound, NotAllowed.
 
-    async def handed_over(self, token: str, session: str, form: str, visitor: Visitor) -> None:
-        """The last byte of *form* (page, eml, zip) was sent; parts alone are no hand-over."""
+        whole: it is asked for as a whole, which will be the hand-over. False, for a single part: NotHandedOver before that.
+        """
+
+    async def handed_over(self, token: str, session: str, form: str, began: datetime, visitor: Visitor) -> None:
+        """The last byte of *form* (page, eml, zip) was sent; parts alone are no hand-over. began: when it was asked for."""
+
+    async def hand_over_failed(
+        self, token: str, session: str, form: str, sent: int, total: int, visitor: Visitor
+    ) -> None:
+        """A transfer of *form* ended before its last byte; *sent* of *total* octets had been given to the connection."""
 
     async def mail_original(self, token: str, session: str, nonce: str, visitor: Visitor) -> Showing:
-        """Queue the original to the recipient's own mailbox, as message/rfc822."""
+        """Queue the original to the recipient's own mailbox, as message/rfc822. Raises NotHandedOver, TooManyAttempts."""
 
     async def receipt(self, token: str, session: str) -> bytes:
-        """The recipient's own receipt as PDF: without the sender unless he accepted."""
+        """The recipient's own receipt as PDF: without the sender unless he accepted. Raises NotHandedOver."""
 
 
 Body = AsyncIterator[bytes]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import charset_normalizer
@@ -35,7 +35,10 @@ _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:(.*)", re.DOTALL)  # RFC 5322 3.6.8, wi
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,500}>")
 _ONCE = ("date", "subject", "to", "message-id", "content-type", "content-transfer-encoding")  # RFC 5322 3.6, RFC 2045
 _BLIND = ("bcc", "resent-bcc")
+_KIND = re.compile(r"[!-.0-~]+/[!-.0-~]+")
 _OPTION = re.compile(r"\s*\w{1,20}\s*:")
+_HALVES = re.compile("[\0\ud800-\udfff]")
+"""NUL, and half characters of UTF-16, which no row and no record can hold."""
 
 Fields = Sequence[tuple[str, bytes]]
 
@@ -129,6 +132,13 @@ class _Leaf:
     lines: list[bytes] = field(default_factory=list)
     size: int = 0
 
+    def take(self, lines: Sequence[bytes]) -> None:
+        for line in lines:
+            if self.size >= _MAX_TEXT_BYTES:
+                break
+            self.lines.append(line)
+            self.size += len(line) + 1
+
     def add(self, line: bytes) -> None:
         if self.size < _MAX_TEXT_BYTES:
             self.lines.append(line)
@@ -161,6 +171,9 @@ def _leaves(fields: Fields, lines: Sequence[bytes], start: int) -> list[_Leaf]:
     leaves: list[_Leaf] = []
     leaf = _enter(fields, around, leaves, 0)
     position, parts = start, 1
+    if leaf is not None and not around:  # one part that is all of the body, as most mails are
+        leaf.take(lines[start:])
+        return leaves
     while position < len(lines):
         line = lines[position]
         position += 1
@@ -190,7 +203,7 @@ def _delimited(line: bytes, around: Sequence[_Multipart]) -> int | None:
 def _enter(fields: Fields, around: list[_Multipart], leaves: list[_Leaf], number: int) -> _Leaf | None:
     """Begin a part: a multipart joins *around*, a text joins *leaves* and is returned, all else is passed over."""
     kind, given = parameters(decode_field(_first(fields, "content-type")))
-    if not re.fullmatch(r"[!-.0-~]+/[!-.0-~]+", kind):  # RFC 2045 5.2: the default, also for what cannot be read
+    if not _KIND.fullmatch(kind):  # RFC 2045 5.2: the default, also for what cannot be read
         kind = "message/rfc822" if around and around[-1].digest else "text/plain"
     boundary = given.get("boundary", "").rstrip().encode("utf-8", "replace")
     if kind.startswith("multipart/") and boundary:
@@ -219,7 +232,9 @@ def _read(leaf: _Leaf) -> str:
         raw = decode_base64(raw)
     elif leaf.encoding == "quoted-printable":
         raw = binascii.a2b_qp(raw)
-    text = "".join(_paired(_decode(raw, leaf.parameters.get("charset", ""), leaf.kind)))
+    text = _decode(raw, leaf.parameters.get("charset", ""), leaf.kind)
+    if not text.isascii() or "\0" in text:
+        text = _HALVES.sub("", text)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if leaf.kind == "html":
         return to_text(text)
@@ -250,11 +265,6 @@ def _guessed(raw: bytes) -> str:
     start = max(0, high[0] - _SAMPLE // 4)
     guess = charset_normalizer.from_bytes(raw[start : start + _SAMPLE]).best()
     return raw.decode(guess.encoding if guess is not None else "cp1252", "replace")
-
-
-def _paired(text: str) -> Iterator[str]:
-    """*text* without half characters of UTF-16, which no row and no record can hold, and without NUL."""
-    return (c for c in text if c != "\0" and not "\ud800" <= c <= "\udfff")
 
 
 def _unflowed(text: str, delete_space: bool) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gateway.proof.keys import Keys
     from gateway.register import Register
     from gateway.settings import Settings
-    from storage.blobs import Blobs
+    from storage.blobs import Store
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Office:
     clock: Clock
     vault: Vault
     register: Register
-    blobs: Blobs
+    blobs: Store
     keys: Keys
     links: Links
     returns: Returns

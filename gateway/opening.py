@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from gateway import clock as clocks
 from gateway.archive import Archive
@@ -24,8 +25,9 @@ from gateway.proof import keys as proof_keys
 from gateway.proof.bundle import Press
 from gateway.register import Register
 from gateway.settings import Settings, load_profile
-from storage import database
-from storage.blobs import Blobs
+from storage import clearing, database
+from storage.blobs import Blobs, Store
+from storage.blobs_database import DatabaseBlobs
 from storage.database import Database, Unavailable
 from storage.vault import Vault
 
@@ -49,10 +51,10 @@ async def opened(settings: Settings) -> AsyncIterator[Open]:
     keys = proof_keys.load(gateway.keys_dir, gateway.data_dir, clock.now())
     vault = Vault(keys.master, keys.index)
     try:
-        base = await database.connect(settings.database_url, vault)
+        base = await database.connect(settings.database_url, vault, pool=settings.database.pool)
     except Unavailable as error:
         raise Unusable(f"[database] url: {error}") from error
-    blobs = Blobs(gateway.data_dir / "blobs")
+    blobs = _blobs(base, gateway.data_dir)
     try:
         try:
             blobs.open()
@@ -75,6 +77,11 @@ async def opened(settings: Settings) -> AsyncIterator[Open]:
     finally:
         blobs.close()
         await base.close()
+
+
+def _blobs(base: Database, data_dir: Path) -> Store:
+    """Message bytes live where every process finds them: beside an SQLite file, inside PostgreSQL."""
+    return Blobs(data_dir / "blobs") if base.is_sqlite else DatabaseBlobs(data_dir / "spool")
 
 
 def house_of(settings: Settings, profile: Profile) -> House:
@@ -103,6 +110,16 @@ async def bring_up_to_date(settings: Settings) -> list[str]:
         return await database.migrate(settings.database_url)
     except (Unavailable, OSError) as error:
         raise Unusable(f"[database] url: {error}") from error
+
+
+async def empty_for_demo(url: str) -> None:
+    """Empty a PostgreSQL database that an earlier demo made. Raises Unusable where it holds anything else."""
+    if not url.startswith(("postgres://", "postgresql://")):
+        raise Unusable("--database: must be a postgres:// URL; without it the demo makes an SQLite file of its own")
+    try:
+        await clearing.take(url)
+    except Unavailable as error:
+        raise Unusable(f"--database: {error}") from error
 
 
 def make_keys(settings: Settings, not_before: datetime) -> None:

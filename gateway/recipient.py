@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,14 +29,15 @@ from gateway.core.errors import (
 )
 from gateway.core.evidence import instant
 from gateway.core.letter import Event, State
-from gateway.counter import CHOICES, Asked, Content, Decided, Showing, Visitor
+from gateway.counter import CHOICES, Asked, Content, Decided, NotHandedOver, Showing, Visitor
+from gateway.faults import ours
 from gateway.identity import codes
 from gateway.links import token_digest, typed
 from gateway.office import Office
-from gateway.postoffice import CODE, PostOffice, network
+from gateway.postoffice import CODE, ORIGINAL, PostOffice, network
 from gateway.register import Entry, Mail, Move, Stale
 from storage import outbox
-from storage.rows import LetterRow
+from storage.rows import IntentRow, LetterRow
 
 _log = structlog.get_logger("counter")
 _UNKNOWN = frozenset({State.HELD, State.WITHDRAWN, State.DISCARDED})
@@ -44,8 +46,12 @@ _OPENED = frozenset({State.ACCEPTED, State.HANDED_OVER})
 _SESSION = timedelta(hours=12)
 _MOST_FETCHES = 20
 _MOST_DOWNLOADS = 50
+_MOST_FAILURES = 20
+_MOST_ORIGINALS = 5
+"""Mails of one letter's original, of which all but the last failed for good."""
 _GUESSES = 20
-_FORM = "form"
+_FORM, _ORIGINAL_FORM = "form", "original"
+"""Purposes of form nonces. The second stands on the letter's own page alone, so nobody has one from before his decision."""
 _BAD_FORM = "This form is no longer valid. Please go back to the letter's page and try again."
 
 
@@ -79,6 +85,7 @@ class RecipientCounter:
     archive: Archive
     guesses: Guesses = field(default_factory=Guesses)
 
+    @ours
     async def find(self, reference: str, access_code: str, visitor: Visitor) -> str:
         now = self.office.clock.now()
         self.guesses.check(visitor.address, now)
@@ -91,12 +98,16 @@ class RecipientCounter:
             raise NotFound("No letter has this reference and access code. Please compare them with your notice.")
         return self.office.links.token(letter_id, generation)
 
+    @ours
     async def show(self, token: str, visitor: Visitor) -> Showing:
         row = await self._row(token)
         await self._bounded_fact(row, Event.LINK_FETCHED, _MOST_FETCHES, {"method": visitor.method}, visitor)
         return self._showing(row, token)
 
+    @ours
     async def choose(self, token: str, choice: str, nonce: str, visitor: Visitor) -> Asked | Showing:
+        # The POST is the request time (DESIGN.md 3), however often we have to begin again.
+        now = self.office.clock.now()
         self._check_form(token, nonce)
         if choice not in CHOICES:
             raise Refused("Please choose to accept or to refuse.")
@@ -105,16 +116,17 @@ class RecipientCounter:
             if choice != "read" and row.decision is not None:
                 return self._showing(row, token)
             try:
-                return await self._ask(row, token, choice, visitor)
+                return await self._ask(row, token, choice, now, visitor)
             except Stale:
                 continue
         raise OurFault(detail="the letter kept changing")
 
+    @ours
     async def decide(self, token: str, choice: str, code: str, nonce: str, visitor: Visitor) -> Decided:
+        now = self.office.clock.now()
         row = await self._row(token)
         if choice != "read" and row.decision is not None:
             return Decided(self._showing(row, token), None, first=False)
-        now = self.office.clock.now()
         if choice != "read":
             _check_open(row, now)
         try:
@@ -131,11 +143,11 @@ class RecipientCounter:
         session = await self._open_session(row, identified.facts(), now)
         return Decided(self._showing(await self._row(token), token), session, first=True)
 
-    async def content(self, token: str, session: str, visitor: Visitor) -> Content:
-        row = await self._row(token)
-        await self._session(row, session)
-        if row.state not in _OPENED:
-            raise NotAllowed("This letter was not accepted.")
+    @ours
+    async def content(self, token: str, session: str, visitor: Visitor, *, whole: bool = True) -> Content:
+        row, now = await self._row(token), self.office.clock.now()
+        await self._session(row, session, now)
+        _check_opened(row, handed_over=not whole)
         deposit, raw = await self.archive.original(row, row.id)
         subject = row.details["subject"]
         return Content(
@@ -147,45 +159,60 @@ class RecipientCounter:
             sha256=deposit.details["sha256"],
             size=deposit.size,
             raw=raw,
-            original_mailed=await outbox.intent(self.office.vault, dedupe=f"{row.id}:original:once") is not None,
+            original=_so_far(await self._originals(row)),
+            nonce=self.office.links.nonce(token, _ORIGINAL_FORM, now),
         )
 
-    async def handed_over(self, token: str, session: str, form: str, visitor: Visitor) -> None:
+    @ours
+    async def handed_over(self, token: str, session: str, form: str, began: datetime, visitor: Visitor) -> None:
         for _ in range(5):
-            row = await self._row(token)
-            identified, now = await self._session(row, session), self.office.clock.now()
+            row, now = await self._row(token), self.office.clock.now()
+            # Who was identified when it began has the letter, even where his session ended on the way.
+            identified = await self._session(row, session, began)
             if row.state == State.HANDED_OVER:
                 facts = {"form": form}
                 return await self._bounded_fact(row, Event.DOWNLOAD_REPEATED, _MOST_DOWNLOADS, facts, visitor)
             try:
-                return await self.postoffice.hand_over(row, identified, form, now, now, visitor)
+                return await self.postoffice.hand_over(row, identified, form, began, now, visitor)
             except Stale:
                 continue
         raise OurFault(detail="the letter kept changing")
 
+    @ours
+    async def hand_over_failed(
+        self, token: str, session: str, form: str, sent: int, total: int, visitor: Visitor
+    ) -> None:
+        row, now = await self._row(token), self.office.clock.now()
+        await self._session(row, session, now)
+        if row.state == State.ACCEPTED and await self._count(row, Event.HAND_OVER_FAILED) < _MOST_FAILURES:
+            await self.postoffice.hand_over_failed(row, form, sent, total, now, visitor)
+
+    @ours
     async def mail_original(self, token: str, session: str, nonce: str, visitor: Visitor) -> Showing:
-        self._check_form(token, nonce)
-        row = await self._row(token)
-        await self._session(row, session)
-        if row.state not in _OPENED:
-            raise NotAllowed("This letter was not accepted.")
-        try:
-            await self.postoffice.mail_original(row, self.office.clock.now())
-        except Stale:
-            # Asked for twice, or the hand-over came between: only the second case still owes the mail.
-            if await outbox.intent(self.office.vault, dedupe=f"{row.id}:original:once") is None:
-                await self.postoffice.mail_original(await self._row(token), self.office.clock.now())
+        self._check_form(token, nonce, _ORIGINAL_FORM)
+        row, now = await self._row(token), self.office.clock.now()
+        await self._session(row, session, now)
+        _check_opened(row, handed_over=True)
+        mailed = await self._originals(row)
+        if _so_far(mailed) in ("none", "failed"):
+            if len(mailed) >= _MOST_ORIGINALS:
+                raise TooManyAttempts("The original could not be mailed, several times over.")
+            # A Stale says that the same form was sent twice, and that the other one was faster.
+            with suppress(Stale):
+                await self.postoffice.mail_original(row, len(mailed) + 1, now)
         return self._showing(row, token)
 
+    @ours
     async def receipt(self, token: str, session: str) -> bytes:
         row = await self._row(token)
-        await self._session(row, session)
+        await self._session(row, session, self.office.clock.now())
+        if row.state == State.ACCEPTED:
+            raise NotHandedOver
         return await self.archive.receipt(row)
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
-    async def _ask(self, row: LetterRow, token: str, choice: str, visitor: Visitor) -> Asked:
-        now = self.office.clock.now()
+    async def _ask(self, row: LetterRow, token: str, choice: str, now: datetime, visitor: Visitor) -> Asked:
         if choice == "read":
             if row.decision is None:
                 raise NotAllowed("No decision has been made yet.")
@@ -194,13 +221,14 @@ class RecipientCounter:
         else:
             asked_at, until = self._time_for(row, now)
             columns = {"asked_at": asked_at, "open_until": until}
-        made = await codes.make(self.office.links, row.id, choice, now, until)
+        closes_at = None if choice == "read" else row.closes_at
+        made = await codes.make(self.office.links, row.id, choice, now, until, closes_at)
         facts = {"choice": choice, "asked_at": instant(asked_at), "open_until": instant(until)}
         entry = Entry(Event.CODE_SENT, State(row.state), now, facts, network(visitor))
         details = {"code": made.code, "choice": choice, "expires_at": instant(made.row.expires_at)}
         message_id = self.office.message_id(to_recipient=True)
         mail = Mail(CODE, message_id, now, key=made.row.id, details=details)
-        await self.office.register.commit([Move(row, [entry], columns, [mail], code_made=made.row)])
+        await self.office.register.commit([Move(row, [entry], columns, [mail], code_made=made.row, exact=True)])
         fresh = await self._row(token)
         return Asked(self._showing(fresh, token), choice, made.nonce, made.row.expires_at)
 
@@ -234,8 +262,8 @@ class RecipientCounter:
         await outbox.add_session(self.office.vault, token_digest(secret), row.id, now, now + _SESSION, identified)
         return secret
 
-    async def _session(self, row: LetterRow, secret: str) -> dict[str, Any]:
-        found = await outbox.session(self.office.vault, token_digest(secret), row.id, self.office.clock.now())
+    async def _session(self, row: LetterRow, secret: str, at: datetime) -> dict[str, Any]:
+        found = await outbox.session(self.office.vault, token_digest(secret), row.id, at)
         if found is None:
             raise NotIdentified
         return found
@@ -251,13 +279,20 @@ class RecipientCounter:
     ) -> None:
         """Record a fact at most so many times; looking must work even where nothing can be written."""
         try:
-            if sum(e is event for _, e in await self.office.register.events(row.id)) < most:
+            if await self._count(row, event) < most:
                 await self.postoffice.fact(row, event, self.office.clock.now(), facts, visitor)
         except PliError as error:
-            _log.warning("fact not recorded", letter=row.id, event=event.value, error=error.detail or str(error))
+            _log.warning("fact not recorded", letter=row.id, fact=event.value, error=error.detail or str(error))
 
-    def _check_form(self, token: str, nonce: str) -> None:
-        if not self.office.links.nonce_holds(nonce, token, _FORM, self.office.clock.now()):
+    async def _count(self, row: LetterRow, event: Event) -> int:
+        return sum(found is event for _, found in await self.office.register.events(row.id))
+
+    async def _originals(self, row: LetterRow) -> list[IntentRow]:
+        """The mails with the original, oldest first."""
+        return await outbox.intents(self.office.vault, letter_id=row.id, kind=ORIGINAL)
+
+    def _check_form(self, token: str, nonce: str, purpose: str = _FORM) -> None:
+        if not self.office.links.nonce_holds(nonce, token, purpose, self.office.clock.now()):
             raise WrongCode(_BAD_FORM)
 
     def _showing(self, row: LetterRow, token: str) -> Showing:
@@ -286,6 +321,24 @@ def _check_open(row: LetterRow, now: datetime) -> None:
         raise WindowClosed
     if now >= row.closes_at and (row.open_until is None or now >= row.open_until):
         raise WindowClosed
+
+
+def _check_opened(row: LetterRow, *, handed_over: bool) -> None:
+    """The letter is its recipient's: accepted, or handed over already where that is asked for."""
+    if row.state not in _OPENED:
+        raise NotAllowed("This letter was not accepted.")
+    if handed_over and row.state != State.HANDED_OVER:
+        raise NotHandedOver
+
+
+def _so_far(mails: list[IntentRow]) -> str:
+    """What came of mailing the original; one that failed for good gives way to the next."""
+    states = {mail.state for mail in mails}
+    if not states:
+        return "none"
+    if states == {outbox.FAILED}:
+        return "failed"
+    return "mailed" if outbox.DONE in states else "owed"
 
 
 def masked(address: str) -> str:

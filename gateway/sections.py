@@ -127,6 +127,7 @@ class Operator(Section):
 
 class Database(Section):
     url: Annotated[SecretStr, AfterValidator(_database)] = SecretStr("")
+    pool: int = Field(default=10, ge=2, le=100)
 
 
 class Smtp(Section):
@@ -153,7 +154,7 @@ class Dispatch(Section):
     relay: Endpoint = None
     dns: Endpoint = None
     ca: File = None
-    concurrency: int = Field(default=20, ge=1, le=1000)
+    concurrency: int = Field(default=20, ge=0, le=1000)  # 0: nothing leaves
 
 
 class Tsa(Section):

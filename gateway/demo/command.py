@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from pathlib import Path
 
@@ -12,14 +13,15 @@ from gateway.demo.mailbox import Received
 from gateway.demo.people import SmtpClient
 from gateway.demo.player import play, result, table
 from gateway.demo.stage import DEDICATED, LETTERS, Sender, Stage, sample_message, stage
-from gateway.running import PortalMaker, announce, until_told
+from gateway.ready import announce, until_told
+from gateway.running import PortalMaker
 
 _SAMPLE_TO = "recipient@example.net"
 
 
-async def auto(make_portal: PortalMaker, folder: Path, base_port: int | None) -> int:
+async def auto(make_portal: PortalMaker, folder: Path, base_port: int | None, database: str | None) -> int:
     began = time.monotonic()
-    async with stage(folder, base_port, make_portal) as on:
+    async with stage(folder, base_port, make_portal, database) as on:
         rows, findings = await play(on, click.echo)
         text = table(rows, findings)
         written = result(rows, findings, time.monotonic() - began)
@@ -30,8 +32,8 @@ async def auto(make_portal: PortalMaker, folder: Path, base_port: int | None) ->
     return 0 if all(row.good for row in rows) and not findings.wrong else 1
 
 
-async def by_hand(make_portal: PortalMaker, folder: Path, base_port: int) -> None:
-    async with stage(folder, base_port, make_portal) as on:
+async def by_hand(make_portal: PortalMaker, folder: Path, base_port: int, database: str | None) -> None:
+    async with stage(folder, base_port, make_portal, database) as on:
         ready = on.gateway.ready(
             ca=str(on.ca),
             urls={"portal": on.url, "mailbox": f"{on.url}/mailbox/"},
@@ -58,6 +60,12 @@ def _say(mail: Received) -> None:
     click.echo(f"{mail.at:%Y-%m-%d %H:%M:%S}  {mail.event or 'mail':<14} to {mail.to:<28} {mail.subject}")
 
 
+def _pli() -> str:
+    """How this command is called from here."""
+    beside = Path(sys.executable).with_name("pli")
+    return str(beside) if beside.exists() else f"{sys.executable} -m gateway"
+
+
 def _guide(on: Stage) -> str:
     ports, sender = on.gateway.ports, on.senders[0]
     encoded = f"jane.roe=example.net@{LETTERS}"
@@ -81,14 +89,17 @@ or with a mail client:
   certificate authority to trust: {on.ca}
   to: {encoded}, or {DEDICATED} with a first line "To: Jane Roe <jane.roe@example.net>"
 
-The clock began 20 days ago. To see what time does, write another offset (seconds) to the clock file:
+The clock began 20 days ago. To see what time does, write other offsets (seconds) to the clock file:
 
-  echo 0 > {on.folder / "clock"}        now: reminders, then the proof of non-claim
+  echo -1100000 > {on.folder / "clock"}        a week later: the first reminder
+  echo 0 > {on.folder / "clock"}               today: the window has closed, the proof of non-claim comes
 
 Check a proof that you saved, or look into the store:
 
-  pli verify proof.pdf --trust {on.ca}
-  pli --config {on.folder / "pli.toml"} letter list
+  {_pli()} verify proof.pdf --trust {on.ca}
+  {_pli()} --config {on.folder / "pli.toml"} letter list
+
+Starting the demo again begins anew: what is in {on.folder} goes, keys and certificates included.
 
 Mails, as they arrive:
 """

@@ -197,7 +197,8 @@ def _unpack_and_verify(stage: Stage, rows: list[Row]) -> None:
             if raw is not None:
                 row.events.append(str(mail.event))
                 _unpack(folder, f"{number:02}-{mail.event}", raw, row)
-        _keep_recipients_mails(stage, row, folder / "recipient")
+        # Apart from the proofs: a notice proves nothing, and `pli verify` says so of every mail that it finds.
+        _keep_recipients_mails(stage, row, stage.out / "recipients" / row.end)
         _verify(folder, stage.ca, row)
 
 
@@ -217,7 +218,7 @@ def _unpack(folder: Path, name: str, raw: bytes, row: Row) -> None:
 
 
 def _keep_recipients_mails(stage: Stage, row: Row, folder: Path) -> None:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for number, mail in enumerate(stage.mailbox.messages(to=row.recipient), 1):
         raw = stage.mailbox.raw(mail.id)
         if raw is not None:

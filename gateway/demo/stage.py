@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from gateway.core.errors import Unusable
 from gateway.demo.config import as_toml
 from gateway.demo.mailbox import Mailbox
-from gateway.opening import bring_up_to_date, make_keys, opened
+from gateway.opening import bring_up_to_date, empty_for_demo, make_keys, opened
 from gateway.proof.keys import export_trust, issue_server_certificate
 from gateway.running import PortalMaker, Running, running
-from gateway.settings import ClockSection, Dispatch, Gateway, HostPort, Operator, Settings, Smtp, Web
+from gateway.settings import ClockSection, Database, Dispatch, Gateway, HostPort, Operator, Settings, Smtp, Web
 
 DOMAIN, LETTERS, NOTICES = "pli.test", "letters.pli.test", "avis.test"
 DEDICATED = f"letter@{DOMAIN}"
@@ -71,14 +73,18 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(folder: Path, base_port: int | None, make_portal: PortalMaker) -> AsyncIterator[Stage]:
-    """Set everything up in *folder*, anew. base_port None: any free ports."""
+async def stage(
+    folder: Path, base_port: int | None, make_portal: PortalMaker, database: str | None = None
+) -> AsyncIterator[Stage]:
+    """Set everything up in *folder*, anew. base_port None: any free ports. database: a postgres:// URL instead of SQLite."""
     folder = folder.absolute()
+    if database is not None:
+        await empty_for_demo(database)
     _make_room(folder)
     ports = _ports(base_port)
     now = datetime.now(UTC)
     (folder / "clock").write_text(f"{START.total_seconds():.0f}\n", "ascii")
-    settings = _settings(folder, ports)  # without listeners that need a certificate, until there is one
+    settings = _settings(folder, ports, database)  # without listeners that need a certificate, until there is one
     make_keys(settings, now - _KEYS_FROM)
     certificate, key = issue_server_certificate(
         settings.gateway.keys_dir, ["localhost", _HERE, DOMAIN], now - _KEYS_FROM
@@ -87,7 +93,9 @@ async def stage(folder: Path, base_port: int | None, make_portal: PortalMaker) -
     export_trust(settings.gateway.keys_dir, trust, [DOMAIN, NOTICES])
     ca = trust / "ca.pem"
     settings = _with_tls(settings, ports, certificate, key, ca)
-    (folder / "pli.toml").write_text(as_toml(settings), "utf-8")
+    config = folder / "pli.toml"
+    config.touch(mode=0o600)  # it may hold the database's password
+    config.write_text(as_toml(settings), "utf-8")
     await bring_up_to_date(settings)
     senders = await _open_accounts(settings)
     mailbox = await _start_mailbox(settings, ports, certificate, key)
@@ -122,7 +130,7 @@ def _ports(base_port: int | None) -> dict[str, int]:
             found.close()
 
 
-def _settings(folder: Path, ports: Mapping[str, int]) -> Settings:
+def _settings(folder: Path, ports: Mapping[str, int], database: str | None) -> Settings:
     return Settings(
         gateway=Gateway(
             domain=DOMAIN,
@@ -142,6 +150,7 @@ def _settings(folder: Path, ports: Mapping[str, int]) -> Settings:
             email=f"help@{DOMAIN}",
             site=f"http://{_HERE}:{ports['web']}/about",
         ),
+        database=Database() if database is None else Database(url=SecretStr(database)),
         smtp=Smtp(submissions=None, submission=None, mx=HostPort(_HERE, ports["mx"])),
         web=Web(listen=HostPort(_HERE, ports["web"])),
         dispatch=Dispatch(relay=HostPort(_HERE, ports["mailbox"])),

@@ -23,7 +23,7 @@ from gateway.dispatch.route import Host
 __all__ = ["Outcome", "Verdict", "attempt"]
 
 _BUDGET = 13 * 60.0
-"""Seconds for all hosts together: an attempt ends before its lease does (queue.py)."""
+"""Seconds for all hosts together."""
 _FINAL = frozenset({Verdict.TAKEN, Verdict.PERMANENT, Verdict.UNKNOWN})
 """After these no other host is tried; UNKNOWN among them, since the mail may have been taken."""
 
@@ -39,9 +39,10 @@ class Outcome:
     def facts(self) -> dict[str, Any]:
         """For the evidence: texts, integers, booleans and null only; foreign text bounded and without our secrets.
 
-        host, address, port: who answered. tls: null in plaintext, else version, cipher, certificate_sha256, verified (null
-        where there were no trust anchors to verify with). tls_trouble: why a stronger way was not taken. extensions
-        and replies: as heard. reason: the deciding reply on one line. began_at, ended_at. tried: the hosts before that one.
+        host, address, port: who answered. via: "mx", a server of the recipient's domain, or "relay", our own. tls: null in
+        plaintext, else version, cipher, certificate_sha256, verified (null where there were no trust anchors to verify with).
+        tls_trouble: why a stronger way was not taken. extensions and replies: as heard. reason: the deciding reply on one
+        line. began_at, ended_at. tried: the hosts before that one.
         """
         return dict(self._facts)
 

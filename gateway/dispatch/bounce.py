@@ -1,22 +1,19 @@
 """What a mail to one of our return addresses says about the mail that we sent: delivery status notifications (RFC 3464, 6533).
 
-Strangers write these: every input has an answer, and only a notification in due form counts for more than "other". Which of our
-mails it speaks of is known from the return address, never from the text. Not here: what follows (intake/door.py).
+Strangers write these, and nobody signs them: every input has an answer, in linear time, and only a notification in due form
+counts for more than "other". Which of our mails it speaks of is known from the return address, never from the text.
+Not here: what follows (intake/door.py). Blocking, some milliseconds.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import quopri
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from email import message_from_bytes
-from email.message import Message
-from email.parser import BytesHeaderParser
 from typing import Any
 
+from gateway.core.mime_fields import decode_base64, decode_field, header_fields, parameters
 from gateway.dispatch.scrub import scrub
 
 FAILED, DELAYED, DELIVERED, OTHER = "failed", "delayed", "delivered", "other"
@@ -28,6 +25,10 @@ _STATUS = re.compile(r"\s*([245]\.[0-9]{1,3}\.[0-9]{1,3})")
 _MOST_BYTES = 256 * 1024
 """The status part comes second (RFC 6522 3); what lies behind it is our own mail."""
 _MOST_PARTS, _MOST_DEPTH, _MOST_BLOCKS = 50, 4, 50
+_MOST_HEAD = 32 * 1024
+_OF_PARTS = frozenset({"content-type", "content-transfer-encoding"})
+_OF_BLOCKS = frozenset({"action", "status", "diagnostic-code", "reporting-mta", "remote-mta"})
+Fields = Mapping[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,33 +54,38 @@ class Bounce:
         }
 
 
-def read_bounce(raw: bytes) -> Bounce:
-    """Raises nothing."""
+def read_bounce(raw: bytes, secrets: Sequence[str] = ()) -> Bounce:
+    """secrets: what the mail that came back held, and no text may hold (scrub.py). Raises nothing."""
     try:
-        return _read(raw[:_MOST_BYTES])
-    except Exception:  # noqa: BLE001 - the email package meets bytes it was not made for; they say nothing that we could use
+        return _read(raw[:_MOST_BYTES], secrets)
+    except Exception:  # noqa: BLE001 - bytes that nobody thought of say nothing that we could use
         return Bounce(OTHER)
 
 
-def _read(raw: bytes) -> Bounce:
+def _read(raw: bytes, secrets: Sequence[str]) -> Bounce:
     top, _ = _split(raw)
     if _type(top) != "multipart/report":
         return Bounce(OTHER)
-    for headers, body in _parts(raw, 0, [_MOST_PARTS]):
-        if _type(headers) in _STATUS_TYPES:
-            return _judge(_blocks(_decoded(headers, body)))
+    for fields, body in _parts(raw, 0, [_MOST_PARTS]):
+        if _type(fields) in _STATUS_TYPES:
+            return _judge(_blocks(_decoded(fields, body)), secrets)
     return Bounce(OTHER)
 
 
-def _judge(blocks: list[Message]) -> Bounce:
+def _judge(blocks: Sequence[Fields], secrets: Sequence[str]) -> Bounce:
     """The first block speaks of the mail, each further one of a recipient (RFC 3464 2.1). Our mails have one recipient."""
-    about = blocks[0] if blocks else Message()
+
+    def text(block: Fields, name: str, limit: int) -> str | None:
+        value = block.get(name)
+        return None if value is None else scrub(decode_field(value), limit, secrets) or None
+
+    about = blocks[0] if blocks else {}
     worst = Bounce(OTHER)
     for block in blocks:
         if "action" not in block and "status" not in block:
             continue
-        action = (_text(block, "action", 40) or "").lower().split(" ")[0] or None
-        found = _STATUS.match(str(block.get("status", "")))
+        action = (text(block, "action", 40) or "").lower().split(" ")[0] or None
+        found = _STATUS.match(decode_field(block.get("status", b"")))
         status = found[1] if found else None
         verdict = _VERDICTS.get(action or "", OTHER)
         if action is None and status is not None and status.startswith("5"):
@@ -88,9 +94,9 @@ def _judge(blocks: list[Message]) -> Bounce:
             verdict=verdict,
             action=action,
             status=status,
-            diagnostic=_text(block, "diagnostic-code", 500),
-            reporting_mta=_text(about, "reporting-mta", 200),
-            remote_mta=_text(block, "remote-mta", 200),
+            diagnostic=text(block, "diagnostic-code", 500),
+            reporting_mta=text(about, "reporting-mta", 200),
+            remote_mta=text(block, "remote-mta", 200),
         )
         if verdict == FAILED:
             return read
@@ -98,44 +104,40 @@ def _judge(blocks: list[Message]) -> Bounce:
     return worst
 
 
-def _text(block: Message, name: str, limit: int) -> str | None:
-    value = block.get(name)
-    return None if value is None else scrub(str(value), limit) or None
-
-
-def _blocks(body: bytes) -> list[Message]:
+def _blocks(body: bytes) -> list[Fields]:
     """Groups of header fields between blank lines; blank lines in number are one."""
     groups = re.split(rb"(?:\r?\n[ \t]*){2,}", body.strip(), maxsplit=_MOST_BLOCKS)[:_MOST_BLOCKS]
-    return [message_from_bytes(group + b"\r\n\r\n") for group in groups if group.strip()]
+    return [header_fields(group[:_MOST_HEAD], _OF_BLOCKS) for group in groups if group.strip()]
 
 
 # -- MIME, only as much as is needed: no recursion beyond a few levels, nothing decoded but the status part ---------------
 
 
-def _split(raw: bytes) -> tuple[Message, bytes]:
-    """Headers and body of a part."""
+def _split(raw: bytes) -> tuple[Fields, bytes]:
+    """Header fields and body of a part."""
     if raw.startswith((b"\r\n", b"\n")):
-        return Message(), raw.split(b"\n", 1)[1]
+        return {}, raw.split(b"\n", 1)[1]
     found = re.search(rb"\r?\n[ \t]*\r?\n", raw)
     end = found.end() if found else len(raw)
-    return BytesHeaderParser().parsebytes(raw[: min(end, 64 * 1024)]), raw[end:]
+    return header_fields(raw[: min(end, _MOST_HEAD)], _OF_PARTS), raw[end:]
 
 
-def _type(headers: Message) -> str:
-    return headers.get_content_type() if "content-type" in headers else "text/plain"
+def _type(fields: Fields) -> str:
+    return parameters(decode_field(fields.get("content-type", b"text/plain")))[0]
 
 
-def _parts(raw: bytes, depth: int, left: list[int]) -> Iterator[tuple[Message, bytes]]:
-    headers, body = _split(raw)
+def _parts(raw: bytes, depth: int, left: list[int]) -> Iterator[tuple[Fields, bytes]]:
+    fields, body = _split(raw)
     left[0] -= 1
     if left[0] < 0:
         return
-    yield headers, body
-    boundary = headers.get_boundary()
-    if headers.get_content_maintype() != "multipart" or not boundary or depth >= _MOST_DEPTH:
+    yield fields, body
+    # Read as Latin-1, so that the boundary has the octets that it has in the body.
+    kind, given = parameters(fields.get("content-type", b"").decode("latin-1"))
+    boundary = given.get("boundary", "").rstrip().encode("latin-1", "replace")
+    if not kind.startswith("multipart/") or not boundary or depth >= _MOST_DEPTH:
         return
-    mark = re.escape(boundary.encode("utf-8", "surrogateescape"))
-    pieces = re.split(rb"(?:^|\r?\n)--" + mark + rb"(--)?[ \t]*(?:\r?\n|$)", body)
+    pieces = re.split(rb"(?:^|\r?\n)--" + re.escape(boundary) + rb"(--)?[ \t]*(?:\r?\n|$)", body)
     for closing, piece in zip([None, *pieces[1::2]], pieces[::2], strict=False):
         if closing:
             return
@@ -143,13 +145,8 @@ def _parts(raw: bytes, depth: int, left: list[int]) -> Iterator[tuple[Message, b
             yield from _parts(piece, depth + 1, left)
 
 
-def _decoded(headers: Message, body: bytes) -> bytes:
-    encoding = str(headers.get("content-transfer-encoding", "")).strip().lower()
-    if encoding == "quoted-printable":
+def _decoded(fields: Fields, body: bytes) -> bytes:
+    encoding = fields.get("content-transfer-encoding", b"").strip().lower()
+    if encoding == b"quoted-printable":
         return quopri.decodestring(body)
-    if encoding == "base64":
-        try:
-            return base64.b64decode(b"".join(body.split()))
-        except binascii.Error:
-            return body
-    return body
+    return decode_base64(body) if encoding == b"base64" else body

@@ -8,6 +8,7 @@ Not here: words (texts/), status mails' content (compose_status.py), bytes (comp
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -36,6 +37,12 @@ __all__ = [
     "CodeMail", "House", "NoticeMail", "OriginalMail", "Part", "Party", "ReceiptMail", "StatusMail",
     "code", "event_name", "notice", "original", "receipt", "status",
 ]  # fmt: skip
+
+
+_BETWEEN = frozenset(" .,'-\u2019\u00b7\u200c\u200d")
+"""What stands in names beside letters and marks."""
+_DOMAIN = re.compile(r"\.[^\W\d_]{2}")
+"""Mail programs make a link of example.org."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +241,8 @@ def status(house: House, mail_: StatusMail) -> bytes:
 def _hello(t: Texts, to: Party) -> Text:
     """A name that the sender gave is shown as far as it can be a name: no addresses, no links, no messages."""
     name = " ".join(to.name.split())
-    if not name or len(name) > 60 or re.search(r"[@/\\<>{}\[\]:;!?0-9]|www\.", name, re.IGNORECASE):
+    fit = name[:1].isalpha() and all(c in _BETWEEN or unicodedata.category(c)[0] in "LM" for c in name)
+    if not fit or len(name) > 60 or len(name.split()) > 8 or _DOMAIN.search(name):
         return Text(t.say("letter.hello_nobody"))
     return Text(t.say("letter.hello", name=name))
 
@@ -242,7 +250,7 @@ def _hello(t: Texts, to: Party) -> Text:
 def _to_recipient(house: House, t: Texts, mail_: Any, subject: str) -> Letterhead:
     return Letterhead(
         sender=Party(house.operator_name, from_address(house.notice_domain)),
-        to=mail_.to,
+        to=Party("", mail_.to.address),  # the sender chose the name: it could say anything, also who he is
         subject=subject,
         message_id=mail_.message_id,
         at=mail_.at,

@@ -12,6 +12,7 @@ from datetime import date, datetime
 from typing import Any
 
 from gateway.core.evidence import parse_instant
+from gateway.core.heard import by_relay, variants
 from gateway.core.letter import Event
 from gateway.dispatch.compose_blocks import Block, Heading, Items, Rows, Text
 from gateway.dispatch.compose_house import House, contact, small_print
@@ -61,14 +62,16 @@ class StatusMail:
 def blocks(t: Texts, house: House, mail: StatusMail) -> list[Block]:
     event, facts = Event(mail.record["event"]), mail.record["facts"]
     key = f"status.{event.value}"
-    words = {"recipient": shown(mail.recipient), "contact": contact(t, house)}
-    means = t.all(f"{key}.means", **words)
+    attempt = facts.get("attempt") or {}
+    words = {"recipient": shown(mail.recipient), "contact": contact(t, house), "relay": str(attempt.get("host") or "")}
+    better = variants(event, facts)
+    means = t.all(_best(t, f"{key}.means", better), **words)
     if house.anonymous and t.has(f"{key}.means_anonymous"):
         means.append(t.say(f"{key}.means_anonymous", **words))
     problems = _problems(t, facts)
     missing: list[Block] = [Heading(t.say("status.problem")), Items(problems)] if problems else []
     return [
-        Text(t.say(f"{key}.headline", **words), strong=True),
+        Text(t.say(_best(t, f"{key}.headline", better), **words), strong=True),
         *missing,
         Rows(_rows(t, house, mail, event), typed=frozenset({t.say("status.consignment")})),
         Heading(t.say("status.means")),
@@ -78,6 +81,11 @@ def blocks(t: Texts, house: House, mail: StatusMail) -> list[Block]:
         *_check(t, mail.parts),
         *small_print(t, house, "automatic_sender"),
     ]
+
+
+def _best(t: Texts, key: str, better: Sequence[str]) -> str:
+    """The words for what was heard, where there are such."""
+    return next((f"{key}_{name}" for name in better if t.has(f"{key}_{name}")), key)
 
 
 def shown(party: Party) -> str:
@@ -126,7 +134,7 @@ def _understood(t: Texts, mail: StatusMail) -> list[tuple[str, str]]:
 
 
 def _answer(t: Texts, attempt: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    """What the recipient's server said, and how the mail travelled."""
+    """What the recipient's server or our relay said, and how the mail travelled."""
     if not attempt:
         return []
     rows = [(t.say("status.reply"), str(attempt["reason"]))] if attempt.get("reason") else []
@@ -135,7 +143,8 @@ def _answer(t: Texts, attempt: Mapping[str, Any] | None) -> list[tuple[str, str]
     server = f"{attempt['host']} [{attempt['address']}]" if attempt.get("address") else str(attempt["host"])
     tls = attempt.get("tls")
     travelled = f"{tls['version']}, {tls['cipher']}" if tls else t.say("status.plaintext")
-    return [(t.say("status.server"), server), *rows, (t.say("status.encryption"), travelled)]
+    label = t.say("status.relay" if by_relay(attempt) else "status.server")
+    return [(label, server), *rows, (t.say("status.encryption"), travelled)]
 
 
 def _dates(t: Texts, facts: Mapping[str, Any], zone: str, *, window: bool) -> list[tuple[str, str]]:

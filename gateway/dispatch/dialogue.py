@@ -20,7 +20,7 @@ from aiosmtplib import SMTPResponse
 from gateway.clock import Clock
 from gateway.core.evidence import instant
 from gateway.dispatch.route import Host
-from gateway.dispatch.scrub import scrub
+from gateway.dispatch.scrub import scrub, secrets_in
 
 _CONNECT, _COMMAND, _DATA, _QUIT = 60.0, 180.0, 600.0, 5.0
 """Seconds; the one after the final dot as RFC 5321 4.5.3.2.6 wants it."""
@@ -79,9 +79,11 @@ class Dialogue:
     _tls: dict[str, Any] | None = None
     _dotted: bool = False
     _decided: bool = False
+    _secrets: tuple[str, ...] = ()
     _client: aiosmtplib.SMTP = field(init=False)
 
     def __post_init__(self) -> None:
+        self._secrets = secrets_in(self.envelope.message)
         self.ended = self.clock.now()
         self._address = self.host.address
         self._client = aiosmtplib.SMTP(
@@ -125,6 +127,7 @@ class Dialogue:
             "host": self.host.name,
             "address": self._address,
             "port": self.host.port,
+            "via": self.host.via,
             "verdict": self.verdict.value,
             "reason": self.reason,
             "tls": self._tls,
@@ -241,10 +244,13 @@ class Dialogue:
 
     def _note(self, command: str, reply: SMTPResponse) -> None:
         if len(self._replies) < _MOST_REPLIES:
-            self._replies.append({"command": command, "code": reply.code, "text": scrub(reply.message)})
+            self._replies.append(
+                {"command": command, "code": reply.code, "text": scrub(reply.message, 500, self._secrets)}
+            )
 
     def _decide(self, verdict: Verdict, reason: str) -> None:
-        self.verdict, self.reason, self.ended, self._decided = verdict, scrub(reason), self.clock.now(), True
+        self.verdict, self.reason = verdict, scrub(reason, 500, self._secrets)
+        self.ended, self._decided = self.clock.now(), True
 
 
 def _line(reply: SMTPResponse) -> str:

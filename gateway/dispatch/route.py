@@ -20,6 +20,7 @@ from gateway.core.errors import Deferred, NullMx, PliError, Refused
 from gateway.settings import HostPort
 
 _SMTP = 25
+MX, RELAY = "mx", "relay"
 _MOST_EXCHANGES, _MOST_ADDRESSES = 10, 3
 """More would only keep a mail busy (RFC 5321 5.1 asks for two at least)."""
 _LIFETIME, _TIMEOUT = 12.0, 4.0
@@ -38,11 +39,15 @@ class DnsTrouble(Deferred):
 
 
 class Host(NamedTuple):
-    """One place to connect to. name: for TLS and the evidence; address: an IP address, or a name that the system looks up."""
+    """One place to connect to. name: for TLS and the evidence; address: an IP address, or a name that the system looks up.
+
+    via: MX, a server of the recipient's domain, or RELAY, one of ours, whose 250 is not the recipient's (docs/decisions/0013).
+    """
 
     name: str
     address: str
     port: int = _SMTP
+    via: str = MX
 
 
 class Router:
@@ -59,7 +64,7 @@ class Router:
         Raises NullMx, NoMailDomain (both permanent), DnsTrouble.
         """
         if self._relay is not None:
-            return [Host(self._relay.host, self._relay.host, self._relay.port)]
+            return [Host(self._relay.host, self._relay.host, self._relay.port, RELAY)]
         exchanges = await self._exchanges(domain)
         found: list[Host] = []
         trouble: DnsTrouble | None = None

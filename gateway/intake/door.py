@@ -5,9 +5,10 @@ Not here: the protocol (session.py, data.py), how a mail is understood (deposits
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -17,6 +18,7 @@ from gateway.core.errors import BadRecipient, Deferred, NullMx, OurFault, Refuse
 from gateway.deposits import Deposits
 from gateway.dispatch.bounce import read_bounce
 from gateway.dispatch.route import Router
+from gateway.faults import ours
 from gateway.identity.accounts import Accounts
 from gateway.intake.desk import Account, Envelope, Origin, Receipt
 from gateway.office import Office
@@ -44,6 +46,7 @@ class Door:
     router: Router
     sound: Callable[[], bool]
 
+    @ours
     async def authenticate(self, username: str, password: str) -> Account:
         return await self.accounts.authenticate(username, password)
 
@@ -77,6 +80,7 @@ class Door:
             raise StorageFull
         return self.office.blobs.spool()
 
+    @ours
     async def deposit(self, account: Account, envelope: Envelope, origin: Origin, spool: Spool) -> Receipt:
         if not self.sound():
             raise OurFault(detail="the clock is not trusted")
@@ -90,6 +94,7 @@ class Door:
         _log.info("deposit", deposit=receipt.deposit, letters=len(receipt.letters), held=receipt.held, size=spool.size)
         return receipt
 
+    @ours
     async def refused(
         self, account: Account, envelope: Envelope, origin: Origin, spool: Spool | None, error: Refused
     ) -> None:
@@ -98,6 +103,7 @@ class Door:
     def is_return_address(self, address: str) -> bool:
         return self.office.returns.read(address) is not None
 
+    @ours
     async def take_return(self, address: str, raw: bytes, origin: Origin) -> None:
         """A bounce for one of our mails. Raises Deferred while our own side of that mail is not recorded yet."""
         intent_id = self.office.returns.read(address)
@@ -108,23 +114,32 @@ class Door:
             raise Stranger("This return address is no longer in use.")
         if intent.state in (outbox.DUE, outbox.LEASED):
             raise Deferred("We are still busy with the mail that this bounce speaks of; please try again.")
-        bounce = read_bounce(raw)
+        bounce = await asyncio.to_thread(read_bounce, raw, await self._secrets(intent))
         _log.info("bounce", letter=intent.letter_id, kind=intent.kind, verdict=bounce.verdict)
         if bounce.verdict != "failed":
             return
-        facts = {**bounce.facts(), "peer": origin.facts()}
+        facts, peer = bounce.facts(), origin.facts()
         if intent.kind in (NOTICE, REMINDER):
-            await self._notice_bounced(intent, facts)
+            await self._notice_bounced(intent, facts, peer)
         else:
-            await note(self.office.vault, self.office.clock.now(), "bounce", {"intent": intent.id, **facts})
+            kept = {"intent": intent.id, **facts, "peer": peer}
+            await note(self.office.vault, self.office.clock.now(), "bounce", kept)
 
-    async def _notice_bounced(self, intent: IntentRow, facts: dict[str, object]) -> None:
+    async def _secrets(self, intent: IntentRow) -> tuple[str, ...]:
+        """What the mail that came back held and its report may quote."""
+        row = await self.office.register.letter(id=intent.letter_id)
+        if row is None:
+            return ()
+        links, code = self.office.links, str(intent.details.get("code", ""))
+        return (links.token(row.id, row.generation), links.access_code(row.id, row.generation), code)
+
+    async def _notice_bounced(self, intent: IntentRow, facts: Mapping[str, object], peer: Mapping[str, object]) -> None:
         for _ in range(5):
             row = await self.office.register.letter(id=intent.letter_id)
             if row is None:
                 return None
             try:
-                return await self.postoffice.bounced(row, self.office.clock.now(), intent.id, facts)
+                return await self.postoffice.bounced(row, self.office.clock.now(), intent.id, facts, peer)
             except Stale:
                 fresh = await outbox.intent(self.office.vault, id=intent.id)
                 if fresh is None or fresh.outcome == "bounced":

@@ -96,7 +96,8 @@ class Wire(SMTP):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.inbox.feed_eof()
-        super(SMTP, self).connection_lost(error)
+        # None: nobody awaits the base class's future, and an error in it would be logged as forgotten.
+        super(SMTP, self).connection_lost(None)
         self.closed.set()
 
     def _reset_timeout(self, duration: float | None = None) -> None:
@@ -193,6 +194,8 @@ class Wire(SMTP):
             self._out.clear()
             if not self._socket.is_closing():
                 self._socket.write(data)
+                if not self._socket.get_write_buffer_size():
+                    return  # as good as always: nothing to wait for
                 try:
                     await self._writer.drain()
                 except ConnectionError as error:

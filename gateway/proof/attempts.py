@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from gateway.core.heard import by_relay
 from gateway.proof.words import Words
 
 _MOST_LINES = 14
@@ -17,7 +18,8 @@ def rows(attempt: Mapping[str, Any], words: Words) -> Iterator[tuple[str, str | 
         value = attempt.get(key)
         if key == "host" and value:
             where = [str(attempt[k]) for k in ("address", "port") if attempt.get(k) is not None]
-            yield key, f"{value} ({':'.join(where)})" if where else str(value)
+            label = "relay" if by_relay(attempt) else key
+            yield label, f"{value} ({':'.join(where)})" if where else str(value)
         elif key == "tls" and key in attempt:
             yield key, _tls(value, words)
         elif key == "replies" and isinstance(value, Sequence):

@@ -15,6 +15,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from gateway.core.evidence import digest, parse_instant, parse_record
+from gateway.core.heard import variants
 from gateway.core.letter import Event
 from gateway.core.profile import Profile
 from gateway.links import grouped
@@ -66,13 +67,13 @@ class Page:
         kind = f"receipt_{event.value}" if self.receipt else event.value
         moment = parse_instant(record["at"])
         number = grouped(record["consignment"], 4)
-        title = words["title"][kind]
+        title, lead = words["title"][kind], self._best("lead", kind, record)
         return {
             "lang": words.language,
             "document_title": f"{title}, {number}",
             "author": foreign.clean(record["issuer"]["name"], 200),
             "keywords": [RECEIPT] if self.receipt else [PROOF, digest(self.raw)],
-            "description": words["lead"][kind],
+            "description": lead,
             "date": _date(self.at),
             "title": title,
             "level": words["general"]["qualified" if self.seal.qualified else "non_qualified"],
@@ -87,7 +88,7 @@ class Page:
                 "value": words.moment(moment, self._zone(record)),
                 "zone": words.zone(moment, self._zone(record)),
             },
-            "lead": words["lead"][kind],
+            "lead": lead,
             "footer": f"{title} · {number} · {foreign.clean(record['issuer']['domain'], 80)}",
             "words": words["general"],
             "sections": list(self._sections(record, event)),
@@ -115,7 +116,7 @@ class Page:
             made.append(self._section("notice", self._notice_rows(facts, record)))
             made.append(self._section("record", self._record_rows(record)))
         made.append(self._section("seal", self._seal_rows(record)))
-        made += self._meaning(event)
+        made += self._meaning(event, record)
         made += [self._verification(record), self._law(record)]
         return [section for section in made if any(section[key] for key in ("rows", "points", "notes", "steps"))]
 
@@ -150,10 +151,9 @@ class Page:
             rows.append(
                 self._row("sender_authentication", self._authentication(str(sender.get("authentication") or "")))
             )
-        rows += [
-            self._row("recipient", recipient["name"] or unknown),
-            self._row("recipient_address", recipient["address"]),
-        ]
+        if not self.anonymous:  # the sender chose how to name the recipient
+            rows.append(self._row("recipient", recipient["name"] or unknown))
+        rows.append(self._row("recipient_address", recipient["address"]))
         return self._section("recipient" if self.anonymous else "parties", rows)
 
     def _authentication(self, text: str) -> str:
@@ -226,15 +226,20 @@ class Page:
             self._row("policy", record["profile"].get("policy"), mono=True),
         ]
 
-    def _meaning(self, event: Event) -> list[dict[str, Any]]:
+    def _meaning(self, event: Event, record: Mapping[str, Any]) -> list[dict[str, Any]]:
         denied = self.words["not_proves"]
         if self.receipt:
             return [self._section("receipt_not_proves", points=denied["receipt"])]
-        points = [*denied.get(event.value, []), *denied["common"]]
+        points = [*(self._best("not_proves", event.value, record) or []), *denied["common"]]
         return [
-            self._section("proves", points=self.words["proves"][event.value]),
+            self._section("proves", points=self._best("proves", event.value, record)),
             self._section("not_proves", points=points),
         ]
+
+    def _best(self, section: str, key: str, record: Mapping[str, Any]) -> Any:
+        """The words of *key*, those for what was heard before the common ones; None where there are none."""
+        names = [f"{key}_{name}" for name in variants(Event(record["event"]), record["facts"])]
+        return next((self.words[section][name] for name in [*names, key] if name in self.words[section]), None)
 
     def _verification(self, record: Mapping[str, Any]) -> dict[str, Any]:
         words, file = self.words["verify"], "receipt.pdf" if self.receipt else "proof.pdf"

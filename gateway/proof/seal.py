@@ -7,6 +7,7 @@ next level; until then the time in the seal is what the gateway's own clock said
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import datetime
 from io import BytesIO
 
@@ -29,12 +30,14 @@ _DIGEST = "sha256"
 
 
 class Seal:
-    """See the module. Thread-safe: nothing changes after it was made."""
+    """See the module. It may be called from any thread."""
 
     def __init__(self, certificate: x509.Certificate, key: EllipticCurvePrivateKey, root: x509.Certificate) -> None:
         self.certificate = certificate
         self.root = root
         self._signer = _KeptKey(certificate, key)
+        # asn1crypto reads the parts of the kept certificate when they are first asked for, and two threads at once break it.
+        self._lock = threading.Lock()
         # Hexadecimal digits in the file: the certificate, its issuer's name thrice at most, digests and the signature.
         self._room = 2 * (2 * len(certificate.public_bytes(Encoding.DER)) + 1024)
 
@@ -78,7 +81,8 @@ class Seal:
         )
         steps.send(SigObjSetup(placeholder, SigMDPSetup(_DIGEST, certify=True, docmdp_perms=MDPPerm.NO_CHANGES)))
         prepared, output = steps.send(SigIOSetup(_DIGEST))
-        steps.send(asyncio.run(self._signer.make(prepared.document_digest)))
+        with self._lock:
+            steps.send(asyncio.run(self._signer.make(prepared.document_digest)))
         sealed: bytes = output.getvalue()
         return sealed
 

@@ -21,7 +21,7 @@ from asn1crypto import x509 as asn1
 
 from gateway.core.errors import PliError
 from gateway.core.evidence import Broken, check_chain, digest, instant, parse_instant, parse_record, replay
-from gateway.proof.gather import Gathered, Part, Unreadable, gather
+from gateway.proof.gather import PROOF_PART, RECORD_PART, Gathered, Part, Unreadable, gather
 from gateway.proof.sealcheck import PROOF, RECEIPT, Bad, Sealed, check_sealed
 
 VALID, INVALID, UNREADABLE, UNANCHORED = 0, 1, 2, 3
@@ -44,6 +44,8 @@ def run_verify(path: Path, letter: Path | None, trust: Path | None, as_json: boo
     try:
         anchors = _anchors(trust) if trust is not None else []
         found = gather(path)
+        if letter is not None and found.letter is not None:
+            found.mails.append(_content(found.letter)[:2])
         letter = letter or found.letter
         content = _content(letter) if letter is not None else None
     except Unreadable as error:
@@ -93,8 +95,20 @@ class _Check:
         if self.sealed:
             sentence = "the words on the pages were not compared by machine: the attached record decides, not the page"
             self.done.append(Step("page", "proof.pdf", NOTE, sentence))
+        self._run("letter", "folder", self._mails)
+        self.done += [Step("read", name, UNKNOWN, reason) for name, reason in self.found.unjudged]
         self.done += [Step("read", "folder", NOTE, sentence) for sentence in self.found.skipped]
         return self.done
+
+    def _mails(self) -> Iterator[Step]:
+        """Mails without a proof: each is the letter of one here, or nobody can say what it is for."""
+        letters = {parse_record(raw)["content"]["sha256"] for raw in self.records.values()}
+        for name, sha256 in self.found.mails:
+            if sha256 in letters:
+                yield Step("letter", name, PASS, f"the very bytes that were deposited (SHA-256 {sha256})")
+            else:
+                sentence = f"holds no proof, and is not the letter of any proof here (SHA-256 {sha256})"
+                yield Step("read", name, UNKNOWN, sentence)
 
     def _run(self, step: str, part: str, check: Any, *arguments: Any) -> None:
         try:
@@ -156,8 +170,11 @@ class _Check:
 
     def _beside(self, part: Part) -> None:
         """An evidence.json in the same mail or folder as one proof.pdf must be the record inside that."""
-        beside = [p for p in self.found.parts if p.holder == part.holder and p.name.endswith("proof.pdf")]
-        if len(beside) != 1 or beside[0].digest not in self.attached:
+        near = [p for p in self.found.parts if p.holder == part.holder and self.attached.get(p.digest) is not None]
+        beside = [p for p in near if self.attached[p.digest] == part.data]
+        if not beside and Path(part.name).name == RECORD_PART:
+            beside = [p for p in near if Path(p.name).name == PROOF_PART]  # by other names they may be of other events
+        if not beside:
             return
         same = self.attached[beside[0].digest] == part.data
         reason = "the same bytes as attached to" if same else "not the record that is attached to"
@@ -272,7 +289,7 @@ _SENTENCES = {
     VALID: "valid: all of it holds, and the seal is anchored in --trust",
     INVALID: "INVALID: at least one step failed",
     UNREADABLE: "unreadable: there was nothing to verify",
-    UNANCHORED: "nothing wrong was found, but it is not anchored: see the steps marked with ?",
+    UNANCHORED: "nothing wrong was found, but not all of it is anchored or verified: see the steps marked with ?",
 }
 
 

@@ -74,7 +74,7 @@ def original(language: str = "en", raw: bytes = b"Subject: x\r\n\r\nhello\r\n") 
     return OriginalMail(TO, "<original@avis.test>", AT, language, "ABCDEFGHJK", raw)
 
 
-_ATTEMPT = {
+ATTEMPT = {
     "host": "mx.example.net",
     "address": "192.0.2.25",
     "port": 25,
@@ -97,7 +97,7 @@ FACTS: Mapping[Event, Mapping[str, Any]] = {
     Event.HOLD: {**_UNDERSTOOD, "problems": [["unknown_tag", "papr"], ["language_conflict", "en"], ["newer", "word"]]},
     Event.DISCARD: {"reason": "the hold period ended and nothing was added"},
     Event.DEPOSIT: _UNDERSTOOD,
-    Event.NOTICE_TAKEN: {**_WINDOW, "attempt": _ATTEMPT},
+    Event.NOTICE_TAKEN: {**_WINDOW, "attempt": ATTEMPT},
     Event.NOTICE_FAILED: {
         "attempts": 3,
         "attempt": {"host": None, "reason": "550 5.1.2 The recipient's domain does not exist."},

@@ -101,8 +101,14 @@ async def test_what_postfix_s_sink_does(options: tuple[str, ...], verdict: Verdi
     assert outcome.verdict is verdict
     facts = outcome.facts()
     assert re.fullmatch(reason, facts["reason"]), facts
-    assert (facts["host"], facts["address"], facts["port"]) == host
+    assert (facts["host"], facts["address"], facts["port"], facts["via"]) == host
     assert facts["tls"] is None
+
+
+async def test_a_relay_is_called_one() -> None:
+    async with smtp_sink() as host:
+        assert (await send(host)).facts()["via"] == "mx"
+        assert (await send(host._replace(via="relay"))).facts()["via"] == "relay"
 
 
 async def test_the_next_host_is_tried_until_one_decides() -> None:

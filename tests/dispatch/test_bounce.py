@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -108,6 +109,28 @@ def test_diagnostics_are_bounded_and_without_secrets() -> None:
     assert bounce.diagnostic is not None
     assert TOKEN not in str(bounce.facts())
     assert len(bounce.diagnostic) <= 500
+
+
+_HEAD = b"Content-Type: multipart/report; boundary=b"
+_EVIL = {
+    "semicolons in quotes": _HEAD + b'; x="' + b";" * 240_000 + b"\r\n\r\n",
+    "parameters without values": _HEAD + b"; " + b"a;" * 120_000 + b"\r\n\r\n",
+    "parameters in pieces": _HEAD + b"".join(b"; p%d*%d*=a" % (n, n) for n in range(20_000)) + b"\r\n\r\n",
+    "parts of semicolons": _HEAD
+    + b"\r\n\r\n"
+    + (b'--b\r\nContent-Type: multipart/mixed; boundary=c; x="' + b";" * 60_000 + b"\r\n\r\n\r\n") * 4,
+    "blank lines": _HEAD + b"\r\n\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\n" + b"a: b\r\n \r\n" * 30_000,
+    "blanks": b"\n" + b" " * 250_000,
+    "boundaries and blanks": _HEAD + b"\r\n\r\n" + (b"\n--b" + b" " * 300 + b"x") * 800,
+}
+
+
+@pytest.mark.parametrize("name", _EVIL)
+def test_no_bounce_takes_long(name: str) -> None:
+    """One mail to a return address must not hold up anything."""
+    begin = time.perf_counter()
+    read_bounce(_EVIL[name])
+    assert time.perf_counter() - begin < 0.5
 
 
 def test_many_parts_and_depth_end_soon() -> None:

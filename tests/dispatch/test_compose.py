@@ -196,7 +196,7 @@ def test_no_name_and_no_subject_breaks_a_mail(name: str, subject: str, message_i
     "name", ["Doe, Jane", 'Jane "J" Doe', "Jörg Müßig", "李 明", "a\\b", "=?utf-8?q?x?=", "é" * 100], ids=range(7)
 )
 def test_names_arrive_as_they_were(name: str) -> None:
-    raw = compose.code(HOUSE, replace(samples.code(), to=Party(name, "a@example.net")))
+    raw = compose.status(HOUSE, samples.status(Event.HOLD, to=Party(name, "a@example.net")))
     # the older reader: the newer one puts a blank between two encoded words of a name
     shown, address = parseaddr(str(message_from_bytes(raw, policy=policy.compat32)["To"]))
     assert str(make_header(decode_header(shown))) == name
@@ -205,7 +205,7 @@ def test_names_arrive_as_they_were(name: str) -> None:
 
 def test_an_international_address_stands_in_the_header_as_it_is() -> None:
     raw = compose.code(HOUSE, replace(samples.code(), to=Party("Jös", "jös@example.net")))
-    assert "<jös@example.net>".encode() in raw
+    assert "\r\nTo: jös@example.net\r\n".encode() in raw
 
 
 # -- mails to the recipient -------------------------------------------------------------------------------------------------
@@ -261,11 +261,47 @@ def test_only_an_anonymous_profile_speaks_of_an_unknown_sender() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Call 0900 123456", "see www.evil.test", "http://evil.test", "a@b.example", "x" * 61, "", "Jane <b>"]
+    "name",
+    [
+        "Call 0900 123456",
+        "see www.evil.test",
+        "http://evil.test",
+        "a@b.example",
+        "x" * 61,
+        "",
+        "Jane <b>",
+        "win at evil.example",
+        "you owe us a lot of money and must pay",
+        "Jane (Acme & Sons)",
+        "=?utf-8?q?x?=",
+    ],
 )
 def test_what_is_no_name_is_no_greeting(name: str) -> None:
     text = body(compose.notice(HOUSE, samples.notice(to=Party(name, "a@example.net"))))
     assert text.startswith("Hello,\n")
+
+
+@pytest.mark.parametrize(
+    "name", ["Jane Roe", "J. R. Müller-Lüdenscheidt", "Niamh O'Connor", "李 明", "राम शर्मा", "de Souza, Ana"]
+)
+def test_names_are_greeted(name: str) -> None:
+    assert body(compose.notice(HOUSE, samples.notice(to=Party(name, "a@example.net")))).startswith(f"Hello {name},\n")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_header_to_a_recipient_holds_what_the_sender_wrote(language: str) -> None:
+    """The name is the sender's choice, and could say who he is or what it is about."""
+    to = Party("Pay Acme Corp 500 euros", "a@example.net")
+    mails = [
+        compose.notice(HOUSE, replace(samples.notice(language), to=to)),
+        compose.notice(HOUSE, replace(samples.reminder(language), to=to)),
+        compose.code(HOUSE, replace(samples.code(language), to=to)),
+        compose.receipt(HOUSE, replace(samples.receipt(language, "refuse"), to=to)),
+        compose.original(HOUSE, replace(samples.original(language), to=to)),
+    ]
+    for raw in mails:
+        assert parsed(raw)["To"] == "a@example.net"
+        assert b"Acme" not in raw
 
 
 def test_the_foot_says_what_kind_of_service_this_is() -> None:

@@ -92,9 +92,9 @@ async def test_a_relay_takes_everything_and_asks_nobody() -> None:
     relay = HostPort("relay.test", 2525)
     async with dns_server(ZONE) as (server, questions):
         router = Router(relay, None)
-        assert list(await router.hosts("gone.test")) == [Host("relay.test", "relay.test", 2525)]
+        assert list(await router.hosts("gone.test")) == [Host("relay.test", "relay.test", 2525, "relay")]
         assert not await router.refuses_mail("null.test")
         assert not questions
         both = Router(relay, server)
-        assert list(await both.hosts("null.test")) == [Host("relay.test", "relay.test", 2525)]
+        assert list(await both.hosts("null.test")) == [Host("relay.test", "relay.test", 2525, "relay")]
         assert await both.refuses_mail("null.test")

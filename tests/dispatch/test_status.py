@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 
 from gateway.core.letter import Event
@@ -71,3 +74,47 @@ def test_a_subject_gets_one_re_and_none_is_said() -> None:
         *long,
     ):
         assert parsed(compose.status(HOUSE, samples.status(Event.HOLD, subject=subject)))["Subject"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("event", "attempt", "wanted", "never"),
+    [
+        (Event.NOTICE_TAKEN, {"via": "mx"}, "the mail server of Jane Roe <jane.roe@example.net> has taken", "relay"),
+        (
+            Event.NOTICE_TAKEN,
+            {"via": "relay"},
+            "our outgoing relay mx.example.net took the notice of your letter for Jane Roe <jane.roe@example.net>",
+            "Recipient's mail server",
+        ),
+        (Event.LAPSE, {"via": "relay"}, "is not known to us", "Recipient's mail server"),
+        (Event.NOTICE_FAILED, {"verdict": "permanent"}, "the mail server of Jane Roe", "relay"),
+        (
+            Event.NOTICE_FAILED,
+            {"verdict": "permanent", "via": "relay"},
+            "our outgoing relay mx.example.net refused",
+            "the mail server of",
+        ),
+        (Event.NOTICE_FAILED, {"verdict": "temporary"}, "no mail server confirmed that it took", "refused the notice"),
+        (Event.NOTICE_FAILED, {"verdict": "unknown"}, "The server may have taken it", "refused the notice"),
+        (Event.NOTICE_FAILED, {"host": None}, "no mail server was found", "refused the notice"),
+    ],
+)
+def test_a_status_claims_no_more_than_was_heard(event: Event, attempt: dict[str, str], wanted: str, never: str) -> None:
+    mail = samples.status(event)
+    facts = {**mail.record["facts"], "attempt": {**samples.ATTEMPT, **attempt}}
+    for language in LANGUAGES:
+        made = replace(mail, record={**mail.record, "facts": facts}, language=language)
+        text = " ".join(body(compose.status(HOUSE, made)).split())
+        if language == "en":
+            assert wanted in text
+            assert never not in text
+        else:
+            assert ("relais" in text) == (attempt.get("via") == "relay")
+
+
+def test_reports_of_returns_are_not_told_as_facts() -> None:
+    for event in (Event.BOUNCE, Event.BOUNCE_CLOSES, Event.LAPSE_UNREACHED):
+        for language, words in (("en", "not authenticated"), ("fr", "pas authentifié")):
+            text = " ".join(body(compose.status(HOUSE, samples.status(event, language))).split())
+            assert words in text
+            assert not re.search(r"came back|est revenu\b|no notice .* reached|aucun avis", text.split("Recipient")[0])

@@ -12,14 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.errors import NotFound
-from gateway.core.evidence import digest, parse_record
+from gateway.core.evidence import canonical, digest, parse_record
 from gateway.core.letter import Event
 from gateway.proof import foreign
 from gateway.proof.page import PROVEN
 from gateway.proof.words import words
 from tests.needs import need
 from tests.proof.conftest import House
-from tests.proof.samples import PATHS, REFUSED, chain, last_at
+from tests.proof.samples import ATTEMPT, PATHS, REFUSED, chain, last_at
 
 RESERVED = re.compile(r"lettre recommandée|recommandé électronique|\bLRE\b", re.IGNORECASE)
 LANGUAGES = ("fr", "en")
@@ -89,14 +89,42 @@ def test_a_proof_says_all_that_it_must(house: House, end: Event, language: str, 
             Event.NOTICE_FAILED,
             [REFUSED["reason"], "mx1.example.net (192.0.2.25:25)", "TLSv1.3", "mx0.example.net", "EHLO: 250 mx1"],
         ),
-        (Event.BOUNCE_CLOSES, ["smtp; 552 5.2.2 mailbox full", "5.2.2"]),
-        (Event.LAPSE_UNREACHED, ["16 March 2026", "returned as undeliverable"]),
+        (Event.BOUNCE_CLOSES, ["smtp; 552 5.2.2 mailbox full", "5.2.2", "not authenticated"]),
+        (Event.LAPSE_UNREACHED, ["16 March 2026", "reported as undeliverable", "not authenticated"]),
         (Event.DEPOSIT, ["the recipient's address inside the address", "bytes are kept as they were received"]),
     ],
 )
 def test_each_kind_tells_its_own_facts(house: House, end: Event, wanted: list[str], tmp_path: Path) -> None:
     text = plain(text_of(make(house, end, "en")[1], tmp_path, "-layout"))
     assert [item for item in wanted if item not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("end", "attempt", "wanted", "never"),
+    [
+        (Event.LAPSE, {"via": "mx"}, "The recipient's mail server took the notice", "relay"),
+        (Event.LAPSE, {"via": "relay"}, "Issuer's own relay mx1.example.net", "recipient's mail server took"),
+        (Event.LAPSE, {"via": "relay"}, "The issuer's outgoing relay took the notice", "The recipient was notified"),
+        (Event.NOTICE_FAILED, {"via": "mx"}, "server of the recipient's domain refused the notice", "relay"),
+        (Event.NOTICE_FAILED, {"via": "relay"}, "outgoing relay refused the notice", "the recipient's domain refused"),
+        (Event.NOTICE_FAILED, {"host": None}, "No mail server was found", "refused the notice"),
+        (Event.NOTICE_FAILED, {"verdict": "temporary"}, "No mail server confirmed that it took", "refused the notice"),
+        (Event.NOTICE_FAILED, {"verdict": "unknown"}, "it may have been taken without an answer", "refused the notice"),
+        (Event.NOTICE_FAILED, {"verdict": "unknown", "via": "relay"}, "was taken is not known", "did not take"),
+    ],
+)
+def test_a_page_claims_no_more_than_was_heard(
+    house: House, end: Event, attempt: dict[str, str], wanted: str, never: str, tmp_path: Path
+) -> None:
+    raw = chain(end)[-1]
+    record = parse_record(raw)
+    record["facts"]["attempt"] = {**(ATTEMPT if end is Event.LAPSE else REFUSED), **attempt}
+    pdf = house.press.make(canonical(record), "en", last_at([raw]))["proof.pdf"]
+    text = plain(text_of(pdf, tmp_path, "-layout"))
+    assert wanted in text
+    assert never not in text
+    french = plain(text_of(house.press.make(canonical(record), "fr", last_at([raw]))["proof.pdf"], tmp_path))
+    assert ("relais" in french.lower()) == (attempt.get("via") == "relay")
 
 
 def test_other_events_get_the_record_alone(house: House) -> None:
@@ -122,9 +150,10 @@ def test_an_anonymous_receipt_knows_no_sender(house: House, language: str, tmp_p
     ]
     inside = subprocess.run(command, capture_output=True, check=True).stdout
     text, record = text_of(pdf, tmp_path), parse_record(raw)
-    assert "John Doe" in text
+    assert record["recipient"]["address"] in text
     assert "ABCD-EFGH-JKMN-PQRS" in text
     hidden = [
+        record["recipient"]["name"],  # as the sender called him
         *record["sender"].values(),
         record["content"]["sha256"],
         record["content"]["message_id"].strip("<>"),

@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from gateway.core.letter import Event
+from gateway.proof.page import Page
+from gateway.proof.seal import Seal
+from gateway.proof.words import words
 from tests.needs import need
 from tests.proof.conftest import House
 from tests.proof.samples import LETTER, PATHS, START, chain, last_at
@@ -129,3 +134,20 @@ def test_the_document_does_not_tell_the_machine_s_clock(house: House) -> None:
     pdf = house.press.make(raw, "en", START)["proof.pdf"]
     assert set(re.findall(rb"\(D:(\d{8})", pdf)) <= {b"20260301"}
     assert set(re.findall(rb"Date>(\d{4}-\d{2}-\d{2})", pdf)) == {b"2026-03-01"}
+
+
+def test_a_seal_that_many_threads_use_from_its_first_moment_on_is_valid(house: House, nss: str, tmp_path: Path) -> None:
+    seal = house.press.seal
+    page = Page(chain(Event.DEPOSIT)[-1], words("en"), seal, START, None)
+    pdf = house.press._typesetter.set(page.data(), page.raw)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(20):
+            fresh = Seal(seal.certificate, seal._signer._key, seal.root)
+            sign = partial(fresh.sign, pdf, reason="x", location="pli.test", at=START)
+            with ThreadPoolExecutor(8) as pool:
+                sealed = [done.result(30) for done in [pool.submit(sign) for _ in range(8)]]
+    finally:
+        sys.setswitchinterval(interval)
+    assert "Signature is Valid" in pdfsig(nss, sealed[-1], tmp_path)

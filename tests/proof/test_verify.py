@@ -99,6 +99,82 @@ def test_a_receipt_is_verified_by_its_seal(house: House, anonymous: bool, letter
     assert code(path, None, house.ca) == INVALID
 
 
+# -- what was saved under other names -------------------------------------------------------------------------------------
+
+
+def test_proofs_are_known_by_what_is_in_them(house: House, tmp_path: Path) -> None:
+    """A mail program that saves a second proof.pdf calls it "proof (1).pdf"."""
+    records = chain(Event.HAND_OVER)
+    (tmp_path / "proof.pdf").write_bytes(house.press.make(records[0], "en", last_at(records))["proof.pdf"])
+    (tmp_path / "Beweis").write_bytes(house.press.receipt(records[-1], "en", last_at(records)))
+    (tmp_path / "evidence (2).json").write_bytes(records[1])
+    (tmp_path / "record").write_bytes(records[2])
+    (tmp_path / "proof (1).pdf").write_bytes(house.press.make(records[-1], "en", last_at(records))["proof.pdf"])
+    assert code(tmp_path, None, house.ca) == VALID
+    found = {step["part"] for step in steps(tmp_path, None, house.ca) if step["verdict"] == "pass"}
+    assert {"proof.pdf", "proof (1).pdf", "Beweis", "evidence (2).json", "record"} <= found
+
+
+@pytest.mark.parametrize("name", ["proof (1).pdf", "copy", "receipt-2.pdf", "sub/proof_fr.PDF"])
+def test_a_tampered_proof_of_any_name_is_seen(house: House, proof: Path, name: str, tmp_path: Path) -> None:
+    good = proof.read_bytes()
+    bad = bytearray(good)
+    bad[3000] ^= 1
+    (tmp_path / "proof.pdf").write_bytes(good)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(bad)
+    assert code(tmp_path, None, house.ca) == INVALID
+    (tmp_path / name).write_bytes(good.replace(b"pli-proof-1", b"xxx-proof-1"))
+    assert code(tmp_path, None, house.ca) == UNANCHORED
+
+
+def test_tampered_attachments_and_records_of_other_names_are_seen(house: House, proof: Path, tmp_path: Path) -> None:
+    records = chain(Event.HAND_OVER)
+    bad = bytearray(proof.read_bytes())
+    bad[3000] ^= 1
+    outer = EmailMessage()
+    outer["From"], outer["Subject"] = "b@example.org", "Both"
+    outer.set_content("see")
+    for name, data in (("proof.pdf", proof.read_bytes()), ("proof (1).pdf", bytes(bad))):
+        outer.add_attachment(data, maintype="application", subtype="octet-stream", filename=name)
+    (tmp_path / "both.eml").write_bytes(outer.as_bytes())
+    assert code(tmp_path / "both.eml", None, house.ca) == INVALID
+    (tmp_path / "both.eml").write_bytes(mail(proof_pdf=proof.read_bytes()))
+    assert code(tmp_path, None, house.ca) == VALID
+    (tmp_path / "evidence (1).json").write_bytes(records[1].replace(b"2026-03-01", b"2026-03-02", 1))
+    assert code(tmp_path, None, house.ca) == INVALID
+
+
+@pytest.mark.parametrize("name", ["letter (1).eml", "sub/letter.eml", "other.eml"])
+def test_a_mail_that_is_not_the_letter_is_not_passed_over(house: House, proof: Path, name: str, tmp_path: Path) -> None:
+    (tmp_path / "proof.pdf").write_bytes(proof.read_bytes())
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(LETTER)
+    assert code(tmp_path, None, house.ca) == VALID
+    assert "pass" in [step["verdict"] for step in steps(tmp_path, None, house.ca) if step["part"] == name]
+    (tmp_path / name).write_bytes(LETTER + b"x")
+    assert code(tmp_path, None, house.ca) == UNANCHORED
+    assert "unknown" in [step["verdict"] for step in steps(tmp_path, None, house.ca) if step["part"] == name]
+
+
+def test_a_wrong_letter_beside_the_proofs_counts_where_another_is_given(
+    house: House, proof: Path, letter: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "proof.pdf").write_bytes(proof.read_bytes())
+    (tmp_path / "letter.eml").write_bytes(LETTER + b"x")
+    assert code(tmp_path, letter, house.ca) == UNANCHORED
+    assert code(tmp_path, None, house.ca) == INVALID
+
+
+def test_files_of_other_kinds_are_passed_over(house: House, proof: Path, tmp_path: Path) -> None:
+    (tmp_path / "proof.pdf").write_bytes(proof.read_bytes())
+    for name, data in (("README.txt", b"see\n"), ("result.json", b'{"good": true}'), ("ca.pem", house.ca.read_bytes())):
+        (tmp_path / name).write_bytes(data)
+    assert code(tmp_path, None, house.ca) == VALID
+    (tmp_path / "contract.pdf").write_bytes(b"%PDF-1.4\n%%EOF\n")
+    assert code(tmp_path, None, house.ca) == UNANCHORED
+
+
 # -- what nobody vouches for ----------------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ def counter() -> StandIn:
 
 
 @pytest.fixture
-async def browser(counter: StandIn) -> AsyncIterator[Browser]:
+async def server(counter: StandIn) -> AsyncIterator[Server]:
     async def well() -> bool:
         return counter.broken is None
 
@@ -28,6 +28,11 @@ async def browser(counter: StandIn) -> AsyncIterator[Browser]:
     server = Server(app, "127.0.0.1", 0, None, None)
     await server.start()
     try:
-        yield Browser(server.port)
+        yield server
     finally:
         await server.stop()
+
+
+@pytest.fixture
+def browser(server: Server) -> Browser:
+    return Browser(server.port)

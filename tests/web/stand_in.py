@@ -16,7 +16,7 @@ from gateway.core.errors import (
     WrongCode,
 )
 from gateway.core.letter import State
-from gateway.counter import CHOICES, Asked, Content, Decided, Showing, Visitor
+from gateway.counter import CHOICES, Asked, Content, Decided, NotHandedOver, Showing, Visitor
 from gateway.dispatch.compose import House
 
 NOW = datetime(2026, 7, 1, 8, 3, tzinfo=UTC)
@@ -62,17 +62,19 @@ class Clock:
 
 @dataclass
 class StandIn:
-    """Implements gateway.counter.Counter. done: what happened, in order."""
+    """Implements gateway.counter.Counter. done: what happened, in order. broken_off: form, octets sent and in all."""
 
     letters: dict[str, Showing] = field(default_factory=dict)
     raw: bytes = LETTER
     subject: str = "Notice of termination"
     sender_name: str = "Jane Doe"
     done: list[tuple[str, ...]] = field(default_factory=list)
+    broken_off: list[tuple[str, int, int]] = field(default_factory=list)
     codes: int = 0
     tries: int = 0
     broken: Exception | None = None
     failing_hand_overs: int = 0
+    failing_failures: int = 0
 
     async def find(self, reference: str, access_code: str, visitor: Visitor) -> str:
         if access_code == "too often":
@@ -121,31 +123,46 @@ class StandIn:
             self.letters[token] = replace(showing, state=state, open=False, decision=choice, decided_at=NOW)
         return Decided(self.letters[token], session(token), first=True)
 
-    async def content(self, token: str, session: str, visitor: Visitor) -> Content:
+    async def content(self, token: str, session: str, visitor: Visitor, *, whole: bool = True) -> Content:
         showing = await self._identified(token, session, visitor)
         if showing.decision != "accept":
             raise NotAllowed
+        if not whole and showing.state != State.HANDED_OVER:
+            raise NotHandedOver
         return Content(
             showing, self.sender_name, "jane.doe@example.org", self.subject, NOW, "ab" * 32, len(self.raw), self.raw,
-            ("original",) in self.done,
+            "owed" if ("original",) in self.done else "none", "6a45.original",
         )  # fmt: skip
 
-    async def handed_over(self, token: str, session: str, form: str, visitor: Visitor) -> None:
-        await self._identified(token, session, visitor)
+    async def handed_over(self, token: str, session: str, form: str, began: datetime, visitor: Visitor) -> None:
+        showing = await self._identified(token, session, visitor)
         if self.failing_hand_overs:
             self.failing_hand_overs -= 1
             raise OurFault
         self.done.append(("handed over", form))
+        self.letters[token] = replace(showing, state=State.HANDED_OVER)
+
+    async def hand_over_failed(
+        self, token: str, session: str, form: str, sent: int, total: int, visitor: Visitor
+    ) -> None:
+        await self._identified(token, session, visitor)
+        if self.failing_failures:
+            self.failing_failures -= 1
+            raise OurFault
+        self.broken_off.append((form, sent, total))
 
     async def mail_original(self, token: str, session: str, nonce: str, visitor: Visitor) -> Showing:
         showing = await self._identified(token, session, visitor)
-        if nonce != showing.nonce:
+        if nonce != "6a45.original":
             raise WrongCode
+        if showing.state != State.HANDED_OVER:
+            raise NotHandedOver
         self.done.append(("original",))
         return showing
 
     async def receipt(self, token: str, session: str) -> bytes:
-        await self._identified(token, session, Visitor("", ""))
+        if (await self._identified(token, session, Visitor("", ""))).state == State.ACCEPTED:
+            raise NotHandedOver
         return b"%PDF-1.7 receipt"
 
     async def _identified(self, token: str, secret: str, visitor: Visitor) -> Showing:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import contents
+from gateway.core.mime_fields import text_parameter
 from gateway.markup import as_text, harmless, linked
 from tests.needs import need_shared
 from tests.web.stand_in import NOW
@@ -33,7 +34,19 @@ def nested(depth: int, kind: str = "multipart/mixed") -> bytes:
     return "".join(lines).encode() + b"Content-Type: text/plain\r\n\r\ndeepest\r\n"
 
 
+def of_parts(number: int, head: bytes, body: bytes = b"x") -> bytes:
+    part = b"--b\r\n" + head + b"\r\n\r\n" + body + b"\r\n"
+    return b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + part * number + b"--b--\r\n"
+
+
+_ODD = bytes(b"\x81\x8d\x8f\x90\x9d\xe9\xe8 abcde\xff\xc3"[n * n % 15] for n in range(20_000))
 HOSTILE = {
+    "parameters of semicolons": of_parts(6, b'Content-Type: application/x; a="' + b";" * 60_000),
+    "parameters without values": of_parts(6, b"Content-Type: application/x; " + b"a;" * 30_000),
+    "parameters in pieces": of_parts(6, b"Content-Type: a/b" + b"".join(b";a*%d*=b" % n for n in range(8_000))),
+    "dispositions of semicolons": of_parts(6, b'Content-Disposition: attachment; filename="' + b";" * 60_000),
+    "a boundary behind semicolons": b'Content-Type: multipart/mixed; x="' + b";" * 120_000 + b"\r\n\r\n",
+    "many charsets to guess": of_parts(400, b"Content-Type: text/plain; charset=xx-none", _ODD),
     "nothing": b"",
     "one line end": b"\r\n",
     "1200 nested multiparts": nested(1200),
@@ -126,6 +139,40 @@ def test_what_the_standard_library_writes_is_read_back(text: str, files: list[tu
     found = everything(raw)
     assert found.text.split() == text.split()
     assert [contents.attachment(raw, n)[1] for n in range(1, len(files) + 1)] == [data for _, data in files]  # type: ignore[index]
+    assert [text_parameter(str(part.head["content-disposition"]), "filename") for part in _attached(raw)] == [
+        name for name, _ in files
+    ]
+
+
+def _attached(raw: bytes) -> list[contents._Part]:
+    return contents._sorted(contents._leaves(raw)[0])[1]
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [
+        ('attachment; filename="plain.pdf"', "plain.pdf"),
+        ("attachment; filename=bare.pdf; size=3", "bare.pdf"),
+        ("attachment; filename*=UTF-8''na%C3%AFve%20plan.pdf; filename=old.pdf", "naïve plan.pdf"),
+        ("attachment; filename*=iso-8859-1'fr'%E9t%E9.pdf", "été.pdf"),
+        ("attachment; filename*0*=utf-8''%C3; filename*1*=%A9t; filename*2=\"%A9.pdf\"", "ét%A9.pdf"),
+        ('attachment; filename*0="a very "; filename*1="long name.pdf"', "a very long name.pdf"),
+        ('attachment; filename="=?utf-8?Q?=C3=A9t=C3=A9.pdf?="', "été.pdf"),
+        ('attachment;\r\n filename="folded name.pdf"', "folded name.pdf"),
+        ('attachment; filename="quoted \\"x\\".pdf"', "quoted _x_.pdf"),
+        ("attachment; filename*=nope''%e9.pdf", "\N{REPLACEMENT CHARACTER}.pdf"),
+    ],
+)
+def test_names_are_read_in_every_way_they_are_written(field: str, name: str) -> None:
+    raw = f"Content-Type: application/pdf\r\nContent-Disposition: {field}\r\n\r\nx".encode()
+    found = contents.attachment(raw, 1)
+    assert found is not None
+    assert found[0].name == name
+
+
+def test_headers_of_a_letter_may_be_as_long_as_the_intake_takes_them() -> None:
+    head = b"X-Long: " + b"y" * 200_000 + b"\r\nContent-Type: text/plain\r\n\r\n"
+    assert contents.read(head + b"the text").text == "the text"
 
 
 def test_an_attached_mail_is_cut_out_unchanged() -> None:

@@ -34,7 +34,7 @@ EVIL = """<html><head><base href="http://evil.example/"><meta http-equiv="refres
 
 @pytest.fixture(autouse=True)
 def accepted(counter: StandIn, browser: Browser) -> None:
-    counter.letters[TOKEN] = showing(state=State.ACCEPTED, open=False, decision="accept", decided_at=NOW)
+    counter.letters[TOKEN] = showing(state=State.HANDED_OVER, open=False, decision="accept", decided_at=NOW)
     browser.cookies[Sessions(https=False).name(TOKEN)] = session(TOKEN)
 
 

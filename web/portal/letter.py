@@ -1,6 +1,7 @@
 """The accepted letter in its recipient's hands: its page, its bytes, its attachments, and his receipt.
 
-The page, the .eml and the .zip are the hand-over (DESIGN.md 3); single parts are none. Not here: who may have it (the counter).
+The page, the .eml and the .zip are the hand-over (DESIGN.md 3); single parts are none, and come after it. Not here: who may have
+it (the counter).
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from gateway import contents
 from gateway.clock import Clock
-from gateway.core.errors import NotAllowed, NotFound, NotIdentified, PliError
-from gateway.counter import Content, Counter
+from gateway.core.errors import NotAllowed, NotFound, NotIdentified, PliError, TooManyAttempts
+from gateway.counter import Content, Counter, NotHandedOver
 from web.forms import fields, visitor
 from web.guard import DOWNLOAD_CSP, LETTER_CSP, from_here
 from web.pages import Pages
 from web.portal.handover import HandOver
 from web.portal.sessions import Sessions
+from web.words import LANGUAGES
+
+_MOMENTS = (0.1, 0.3, 0.6)
+"""Seconds. The hand-over is recorded after the page's last byte: who clicks an attachment at once is not sent back for that."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class LetterPages:
         return self._hand_over(request, secret, "zip", made, "application/zip", headers)
 
     async def part(self, request: Request, secret: str) -> Response:
-        content = await self._content(request, secret)
+        content = await self._content(request, secret, whole=False)
         async with self.reading:
             found = await asyncio.to_thread(contents.attachment, content.raw, request.path_params["n"])
         if found is None:
@@ -112,27 +117,45 @@ class LetterPages:
                 secret = self.sessions.secret(request)
                 if secret is None:
                     raise NotIdentified
-                return await page(request, secret)
-            except (NotIdentified, NotAllowed) as error:
+                return await _in_a_moment(page, request, secret)
+            except NotHandedOver as error:
+                if request.method == "POST":
+                    return await self.unidentified(request, error)
+                lang = request.query_params.get("lang")
+                asked = f"?lang={lang}" if lang in LANGUAGES else ""
+                return RedirectResponse(f"{self._base(request)}/letter{asked}", 303)
+            except (NotIdentified, NotAllowed, TooManyAttempts) as error:
                 return await self.unidentified(request, error)
 
         return answer
 
-    async def _content(self, request: Request, secret: str) -> Content:
-        return await self.counter.content(request.path_params["token"], secret, visitor(request))
+    async def _content(self, request: Request, secret: str, *, whole: bool = True) -> Content:
+        return await self.counter.content(request.path_params["token"], secret, visitor(request), whole=whole)
 
     def _hand_over(
         self, request: Request, secret: str, form: str, body: bytes, media_type: str, headers: dict[str, str]
     ) -> Response:
-        token, who = request.path_params["token"], visitor(request)
+        token, who, began = request.path_params["token"], visitor(request), self.clock.now()
 
         async def done() -> None:
-            await self.counter.handed_over(token, secret, form, who)
+            await self.counter.handed_over(token, secret, form, began, who)
 
-        return HandOver(body, media_type, headers, done)
+        async def failed(sent: int, total: int) -> None:
+            await self.counter.hand_over_failed(token, secret, form, sent, total, who)
+
+        return HandOver(body, media_type, headers, done, failed)
 
     def _base(self, request: Request) -> str:
         return f"/l/{request.path_params['token']}"
+
+
+async def _in_a_moment(page: Callable[[Request, str], Awaitable[Response]], request: Request, secret: str) -> Response:
+    for pause in _MOMENTS:
+        try:
+            return await page(request, secret)
+        except NotHandedOver:
+            await asyncio.sleep(pause)
+    return await page(request, secret)
 
 
 def attached(name: str) -> dict[str, str]:

@@ -91,6 +91,10 @@ class Portal:
             return self._code(request, showing, choice, nonce, error=error, context="decision")
         except PliError as error:
             showing = await self.counter.show(token, who)
+            if error.temporary and choice != "read" and showing.decision is not None:
+                return self._state(request, showing)  # decided, and what failed came after it
+            if error.temporary and choice in CHOICES:
+                return self._code(request, showing, choice, nonce, error=error, context="decision")
             return self._state(request, showing, error, "decision", status=error.http_status)
         return self._decided(request, decided)
 
