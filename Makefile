@@ -10,7 +10,7 @@ CODE := gateway storage web
 ARGS ?=
 TESTS ?= -n auto --dist loadfile
 
-.PHONY: test lint demo crash lock diagram clean
+.PHONY: test lint demo crash crash-postgres lock diagram clean
 .DELETE_ON_ERROR:
 
 test: lint
@@ -28,6 +28,10 @@ demo: $(READY)
 KILLS ?= 50
 crash: $(READY)
 	PLI_CRASHES=$(KILLS) $(BIN)/python -m pytest tests/blackbox/test_crash.py --capture=no
+
+# The same on PostgreSQL with two workers, over whole lives of letters: deposit, notice, choice, decision, hand-over and proofs.
+crash-postgres: $(READY)
+	PLI_CRASHES=$(KILLS) $(BIN)/python -m pytest tests/blackbox/test_crash_postgres.py --capture=no
 
 # docs/life.md from the life-cycle table.
 diagram: $(READY)

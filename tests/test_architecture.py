@@ -159,6 +159,7 @@ def test_only_the_register_reaches_letters_and_ledger() -> None:
         ("tortoise", ("storage",)),
         ("aiosqlite", ("storage",)),
         ("sqlite3", ("storage",)),
+        ("asyncpg", ("storage",)),
         ("aiosmtplib", ("gateway.dispatch",)),
         ("gnupg", ("gateway.proof", "gateway.intake")),
         ("aiosmtpd", ("gateway.intake", "gateway.demo.mailbox")),
@@ -203,11 +204,11 @@ def test_the_system_clock_is_asked_in_clocks_alone() -> None:
 
 
 def test_print_is_for_what_a_command_was_asked() -> None:
-    allowed = ("gateway.cli", "gateway.commands", "gateway.demo", "gateway.running")
+    allowed = ("gateway.cli", "gateway.commands", "gateway.demo", "gateway.ready")
     wrong = []
     for module in CODE:
         for function, call in _calls_of_print(module):
-            if not module.inside(*allowed) or (module.inside("gateway.running") and function != "announce"):
+            if not module.inside(*allowed) or (module.inside("gateway.ready") and function != "announce"):
                 wrong.append(f"{module}:{call.lineno} prints")
     _none(wrong)
 
