@@ -8,9 +8,9 @@ READY := $(VENV)/.ready
 CODE := gateway storage web
 # ARGS: what `make demo` passes on, such as ARGS=--auto. TESTS: what `make test` passes to pytest, such as TESTS=tests/storage.
 ARGS ?=
-TESTS ?= -n auto --dist loadfile
+TESTS ?= -n auto --dist loadfile --ignore=tests/faults
 
-.PHONY: test lint demo crash crash-postgres lock diagram clean
+.PHONY: test lint demo crash crash-postgres faults lock diagram clean
 .DELETE_ON_ERROR:
 
 test: lint
@@ -32,6 +32,12 @@ crash: $(READY)
 # The same on PostgreSQL with two workers, over whole lives of letters: deposit, notice, choice, decision, hand-over and proofs.
 crash-postgres: $(READY)
 	PLI_CRASHES=$(KILLS) $(BIN)/python -m pytest tests/blackbox/test_crash_postgres.py --capture=no
+
+# A running gateway is hurt in every way that docs/operate.md lists under "When something fails". PLI_TEST_ENGINE=postgres does the
+# same on PostgreSQL. FAULTS: what is passed to pytest, such as FAULTS=tests/faults/test_disks.py.
+FAULTS ?= -n 2 --dist loadfile tests/faults
+faults: $(READY)
+	$(BIN)/python -m pytest $(FAULTS)
 
 # docs/life.md from the life-cycle table.
 diagram: $(READY)

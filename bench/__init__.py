@@ -1,1 +1,1 @@
-"""The race: this gateway and its peers, measured in turn in one run on one machine. `make bench`; figures in docs/performance.md."""
+"""The race: this gateway and its peers, measured in turn in one run. `make bench`; docs/performance.md keeps the figures."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ def line(row: Row) -> tuple[str, ...]:
 
     def number(key: str, digits: int, *, peer: bool = False) -> str:
         value = row.median(key, peer=peer)
-        return "-" if value != value else f"{value:.{digits}f}"
+        return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
     return (
         row.name,

@@ -9,6 +9,7 @@ import importlib
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,8 +42,6 @@ def load(work: Path) -> tuple[ModuleType, ModuleType | None]:
 
 def wait_for(path: Path, tree: Any, patience: float = 40.0) -> None:
     """Wait until *path* exists; raises Missing where the process behind it ends first."""
-    import time
-
     end = time.monotonic() + patience
     while not path.exists():
         if tree.p.poll() is not None or time.monotonic() > end:

@@ -12,9 +12,10 @@ import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 import structlog
@@ -61,8 +62,29 @@ class Commands(click.Group):
             ctx.exit(2)
 
 
+class _Lines:
+    """A stream whose lines are lost where they cannot be written, on a full disk above all: a log must not stop the work."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._descriptor: int | None = None
+        with suppress(OSError, ValueError):  # a stream without one, in a test
+            self._descriptor = stream.fileno()
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            if self._descriptor is None:
+                self._stream.write(text)
+            else:  # unbuffered, or what was lost would make the exit code at the end
+                os.write(self._descriptor, text.encode("utf-8", "backslashreplace"))
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+
 def log_to_stderr(level: int) -> None:
     """Structured lines on stderr; stdout is for what a command was asked for."""
+    lines = _Lines(sys.stderr)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -73,10 +95,10 @@ def log_to_stderr(level: int) -> None:
             ),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(lines),  # type: ignore[arg-type] # write and flush are all it takes
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, stream=lines)
 
 
 def run_async(work: Coroutine[Any, Any, int | None]) -> None:

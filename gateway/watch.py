@@ -31,6 +31,8 @@ class ClockWatch:
     _jumped_at: float | None = None
     _offset: float = 0.0
     _silent: bool = field(default=False)
+    _noted: bool = True
+    """What the journal says last."""
 
     @property
     def sound(self) -> bool:
@@ -40,15 +42,16 @@ class ClockWatch:
         """One look; called by a sweep."""
         if self.office.settings.clock.source != "system":
             return
-        before = self.sound
         self._look_for_jump()
         if self.office.settings.clock.ntp:
             await self._ask_servers()
-        if before != self.sound:
-            topic = "clock sound" if self.sound else "clock not sound"
+        if self._noted != self.sound:
+            sound = self.sound
+            topic = "clock sound" if sound else "clock not sound"
             details = {"offset_ms": round(self._offset * 1000), "jumped": self._jumped_at is not None}
             _log.error(topic, **details)
             await note(self.office.vault, self.office.clock.now(), topic, details)
+            self._noted = sound  # only now: where the journal could not be written, the next look writes it
 
     def _look_for_jump(self) -> None:
         wall, steady = time.time(), time.monotonic()

@@ -64,7 +64,8 @@ class Spool:
         self._parts.clear()
         self._head.clear()
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what it still holds is of no use any more, on a full disk
+                self._file.close()
             self._file = None
 
     def _add(self, sealed: bytes) -> None:

@@ -165,7 +165,7 @@ def test_only_the_register_reaches_letters_and_ledger() -> None:
         ("aiosmtpd", ("gateway.intake", "gateway.demo.mailbox")),
         ("dkim", ("gateway.dispatch", "gateway.intake")),
         ("apscheduler", ("gateway.timers",)),
-        ("click", ("gateway.cli", "gateway.commands", "gateway.demo.command")),
+        ("click", ("gateway.cli", "gateway.commands", "gateway.letter_commands", "gateway.demo.command")),
         ("pyhanko", ("gateway.proof",)),
         ("typst", ("gateway.proof",)),
         ("starlette", ("web",)),

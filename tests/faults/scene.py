@@ -25,7 +25,7 @@ from gateway.demo.people import link_in, nonce_in, text_of
 from tests.blackbox.drive import Process, Site, message, pli, site, start
 from tests.blackbox.sink import Sink, Taken, sink
 from tests.faults.base import Base
-from tests.postgres import ENGINE, new_database
+from tests.postgres import ENGINE, Server, new_database
 
 PATIENCE = 15.0
 _CODE = re.compile(r"^Code: ([0-9]{6})\r?$", re.MULTILINE)
@@ -247,15 +247,24 @@ def encoded_in(raw: bytes) -> str:
 
 @contextmanager
 def scene(
-    folder: Path, *, more: str = "", relay: int = 0, moves: bool = True, env: dict[str, str] | None = None
+    folder: Path,
+    *,
+    more: str = "",
+    relay: int = 0,
+    moves: bool = True,
+    env: dict[str, str] | None = None,
+    server: Server | None = None,
 ) -> Iterator[Scene]:
-    """A running gateway. relay: another port than the sink's. moves: its clock is a file that `Scene.clock` writes."""
-    url = new_database() if ENGINE == "postgres" else ""
+    """A running gateway. relay: another port than the sink's. moves: its clock is a file that `Scene.clock` writes.
+
+    server: a PostgreSQL of the test's own.
+    """
+    url = new_database(server) if ENGINE == "postgres" else ""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "clock").write_text("0\n")
     clock = f'[clock]\nsource = "file:{folder}/clock"\n' if moves else ""
     with sink() as world, site(folder, relay or world.port, database=url, more=more + clock) as where:
-        made = Scene(where, world, Base(url, folder / "data" / "pli.db"))
+        made = Scene(where, world, Base(url, folder / "data" / "pli.db", server))
         where.process = start(["run"], config=where.config, env=env)
         yield made
         made.whole()
