@@ -10,11 +10,16 @@ CODE := gateway storage web
 ARGS ?=
 TESTS ?= -n auto --dist loadfile --ignore=tests/faults
 
-.PHONY: test lint demo crash crash-postgres faults lock diagram clean
+.PHONY: test test-postgres lint demo crash crash-postgres faults lock diagram clean
 .DELETE_ON_ERROR:
 
 test: lint
 	$(BIN)/python -m pytest $(TESTS)
+
+# The tests that touch a store, once more with it on PostgreSQL; the tests start a server of their own.
+STORE := tests/storage tests/dispatch tests/web tests/blackbox
+test-postgres: $(READY)
+	PLI_TEST_ENGINE=postgres $(BIN)/python -m pytest -n auto --dist loadfile $(STORE)
 
 lint: $(READY)
 	$(BIN)/ruff check .

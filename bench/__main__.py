@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +30,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="also write every run to this file")
     parser.add_argument("--list", action="store_true", help="print the names of all rows")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and what was started is stopped on the way out
     if given.list:
         print("\n".join(row.name for row in ALL))
         return 0

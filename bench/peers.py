@@ -5,22 +5,22 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-PORT = 3625
+from tests.blackbox.drive import free_ports
 
 
 class Postfix:
     name = "postfix"
 
     def __init__(self, private: ModuleType, mode: str, sink: int = 0) -> None:
-        self._private = private
+        self._private, self._port = private, free_ports(1)[0]
         # Its own throttle for input that outruns deliveries would make the race unfair to it.
         self._base = private.setup(
-            port=PORT, mode=mode, sink=sink, tls="ec", auth=True, extra={"in_flow_delay": "0"} if sink else {}
+            port=self._port, mode=mode, sink=sink, tls="ec", auth=True, extra={"in_flow_delay": "0"} if sink else {}
         )
         self.tree: Any = None
 
     def start(self) -> None:
-        self.tree = self._private.start(self._base, PORT)
+        self.tree = self._private.start(self._base, self._port)
 
     def stop(self) -> None:
         if self.tree is not None:
@@ -28,7 +28,7 @@ class Postfix:
             self.tree = None
 
     def load(self) -> dict[str, Any]:
-        return {"p": PORT, "A": "user@load.test:secret"}
+        return {"p": self._port, "A": "user@load.test:secret"}
 
     def cpu(self) -> float:
         """Seconds, with the process that checks its passwords."""

@@ -76,7 +76,7 @@ def _postgres() -> list[Deposits]:
 ALL: tuple[Row, ...] = (
     *_deposits(),
     *_postgres(),
-    Outbound("outbound-s10-10k", 10, 300),
+    Outbound("outbound-s10-10k", 10, 100),
     Pages("page-c10", 10, 2000),
     Deposits("smoke", 2, 10_240, 20),
 )

@@ -227,7 +227,7 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
 
 
 def test_a_database_that_cannot_be_written(tmp_path: Path) -> None:
-    with site(tmp_path / "s", free_ports(1)[0]) as where:
+    with site(tmp_path / "s", free_ports(1)[0], database=f"sqlite:{tmp_path}/s/data/pli.db") as where:
         file = where.folder / "data" / "pli.db"
         file.write_bytes(b"this is no database" * 1000)
         done = pli("run", config=where.config)
@@ -237,7 +237,7 @@ def test_a_database_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_database_file_that_is_read_only(tmp_path: Path) -> None:
-    with site(tmp_path / "s", free_ports(1)[0]) as where:
+    with site(tmp_path / "s", free_ports(1)[0], database=f"sqlite:{tmp_path}/s/data/pli.db") as where:
         (where.folder / "data" / "pli.db").chmod(0o400)
         # Root writes to every file; without that right the file's mode counts for him, too.
         as_anybody = (
@@ -253,7 +253,7 @@ def test_a_database_file_that_is_read_only(tmp_path: Path) -> None:
 
 
 def test_keys_that_are_missing_and_a_schema_that_is_missing(tmp_path: Path) -> None:
-    with site(tmp_path / "s", free_ports(1)[0]) as where:
+    with site(tmp_path / "s", free_ports(1)[0], database=f"sqlite:{tmp_path}/s/data/pli.db") as where:
         (where.folder / "keys").rename(where.folder / "elsewhere")
         done = pli("run", config=where.config)
         assert done.returncode == 2

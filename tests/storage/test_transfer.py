@@ -158,7 +158,7 @@ def pli_migrate(moved: Moved, *words: str, **environ: str) -> subprocess.Complet
         """
     )
     command = [sys.executable, "-m", "gateway", "--config", str(toml), "migrate", *words]
-    env = {**os.environ, **environ}
+    env = {**{name: value for name, value in os.environ.items() if not name.startswith("PLI_")}, **environ}
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=120)
 
 
