@@ -10,7 +10,7 @@ CODE := gateway storage web
 ARGS ?=
 TESTS ?= -n auto --dist loadfile --ignore=tests/faults
 
-.PHONY: test test-postgres lint demo crash crash-postgres faults lock diagram clean
+.PHONY: test test-postgres lint demo crash crash-postgres faults bench lock diagram clean
 .DELETE_ON_ERROR:
 
 test: lint
@@ -43,6 +43,14 @@ crash-postgres: $(READY)
 FAULTS ?= -n 2 --dist loadfile tests/faults
 faults: $(READY)
 	$(BIN)/python -m pytest $(FAULTS)
+
+# Ours and Postfix in turn, and the table of docs/performance.md. ROWS: parts of names (ROWS=list prints them); RUNS: of each side.
+# WORK: a folder on the disk that is to be measured. The measuring tools lie beside the checkout, in ../shared/bench.
+ROWS ?=
+RUNS ?= 5
+WORK ?= $(or $(TMPDIR),/tmp)/pli-bench
+bench: $(READY)
+	@$(BIN)/python -m bench --rows "$(ROWS)" --runs $(RUNS) --work $(WORK)
 
 # docs/life.md from the life-cycle table.
 diagram: $(READY)

@@ -28,15 +28,14 @@ def main() -> int:
         "--work", type=Path, default=Path(tempfile.gettempdir(), "pli-bench"), help="for everything made"
     )
     parser.add_argument("--json", type=Path, help="also write every run to this file")
-    parser.add_argument("--list", action="store_true", help="print the names of all rows")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and what was started is stopped on the way out
-    if given.list:
+    if given.rows == "list":
         print("\n".join(row.name for row in ALL))
         return 0
     rows = chosen(given.rows)
     if not rows:
-        print(f"no row is called {given.rows}; --list prints them", file=sys.stderr)
+        print(f"no row is called {given.rows}; --rows list prints them", file=sys.stderr)
         return 2
     try:
         done = Race(given.work, given.runs, given.settle).all(rows)

@@ -87,6 +87,20 @@ async def password(prefix: str) -> tuple[str, str] | None:
     return (str(found[0][0]), str(found[0][1])) if found else None
 
 
+async def login(vault: Vault, prefix: str) -> tuple[str, AccountRow] | None:
+    """(digest, account) of the app password with this prefix, unless revoked: one query, since every connection asks."""
+    connection = get_connection("default")
+    mark = "?" if connection.capabilities.dialect == "sqlite" else "$1"
+    found = await connection.execute_query_dict(_LOGIN.format(mark), [prefix])
+    if not found:
+        return None
+    row = found[0]
+    addresses = tuple(vault.open(bytes(a["address"]), f"address/{row['id']}").decode() for a in found)
+    details = vault.open_json(bytes(row["details"]), f"account/{row['id']}")
+    made = AccountRow(row["id"], row["state"], row["language"], _instant(row["created_at"]), details, addresses)
+    return row["digest"], made
+
+
 async def by_index(index: str) -> str | None:
     row = await AccountAddress.get_or_none(address_index=index)
     return None if row is None else row.account_id

@@ -18,6 +18,6 @@ def office_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def inside(tmp_path: Path, office_template: Path) -> AsyncIterator[Inside]:
-    """An open office, on the engine of PLI_TEST_ENGINE. The test fails where it leaves a store that its evidence does not prove."""
+    """An open office, on the engine of PLI_TEST_ENGINE; at its end the store must be one that its evidence proves."""
     async with office_in(tmp_path, office_template) as found:
         yield found
