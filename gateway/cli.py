@@ -99,6 +99,8 @@ def log_to_stderr(level: int) -> None:
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.WARNING, stream=lines)
+    # While the server is away the driver's pool complains of each try; what that means to us is told by ourselves.
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
 
 
 def run_async(work: Coroutine[Any, Any, int | None]) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from tortoise.connection import get_connection
+
 from storage.tables import Account, AccountAddress, AppPassword, Journal
 from storage.vault import Vault
 
@@ -19,6 +21,24 @@ class AccountRow:
     created_at: datetime
     details: dict[str, Any]
     addresses: tuple[str, ...]  # as given by the account holder
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """An app password's digest, and the account behind it."""
+
+    digest: str
+    account_id: str
+    state: str
+    details: dict[str, Any]
+    addresses: tuple[str, ...]
+
+
+_LOGIN = """
+SELECT p.digest, a.id, a.state, a.details, x.address FROM app_password p
+JOIN account a ON a.id = p.account_id JOIN account_address x ON x.account_id = a.id
+WHERE p.prefix = {} AND p.revoked_at IS NULL ORDER BY x.id
+"""
 
 
 async def add(
@@ -81,14 +101,8 @@ async def change(
     await Account.filter(id=account_id).update(**columns)
 
 
-async def password(prefix: str) -> tuple[str, str] | None:
-    """(account id, digest) of the app password with this prefix, unless revoked."""
-    found = await AppPassword.filter(prefix=prefix, revoked_at=None).limit(1).values_list("account_id", "digest")
-    return (str(found[0][0]), str(found[0][1])) if found else None
-
-
-async def login(vault: Vault, prefix: str) -> tuple[str, AccountRow] | None:
-    """(digest, account) of the app password with this prefix, unless revoked: one query, since every connection asks."""
+async def login(vault: Vault, prefix: str) -> Login | None:
+    """What the app password with this prefix opens, unless revoked: one query, since every connection asks."""
     connection = get_connection("default")
     mark = "?" if connection.capabilities.dialect == "sqlite" else "$1"
     found = await connection.execute_query_dict(_LOGIN.format(mark), [prefix])
@@ -97,8 +111,7 @@ async def login(vault: Vault, prefix: str) -> tuple[str, AccountRow] | None:
     row = found[0]
     addresses = tuple(vault.open(bytes(a["address"]), f"address/{row['id']}").decode() for a in found)
     details = vault.open_json(bytes(row["details"]), f"account/{row['id']}")
-    made = AccountRow(row["id"], row["state"], row["language"], _instant(row["created_at"]), details, addresses)
-    return row["digest"], made
+    return Login(row["digest"], row["id"], row["state"], details, addresses)
 
 
 async def by_index(index: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,13 @@ def test_a_small_row_runs_to_its_end(tmp_path: Path) -> None:
     need_shared("bench")
     need("cc", "apt-get install gcc libssl-dev")
     out = tmp_path / "runs.json"
-    words = ["--rows", "smoke", "--runs", "1", "--settle", "0", "--work", str(tmp_path / "work"), "--json", str(out)]
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", *words],
-        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="pli-bench-") as work:
+        Path(work).chmod(0o755)  # Postfix runs as a user of its own
+        words = ["--rows", "smoke", "--runs", "1", "--settle", "0", "--work", work, "--json", str(out)]
+        done = subprocess.run(
+            [sys.executable, "-m", "bench", *words],
+            cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "| smoke |" in done.stdout
     (row,) = json.loads(out.read_text())

@@ -262,9 +262,10 @@ class Queue:
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    """Cancel until it ends: Python 3.11's wait_for forgets a cancellation that comes together with what it waits for."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.5)
 
 
 def _pointless(intent: IntentRow, row: LetterRow, now: datetime) -> bool:

@@ -19,7 +19,7 @@ from gateway.core.address import check_address, comparison_form
 from gateway.core.errors import BadPassword, PliError, Refused, Unusable
 from gateway.intake.desk import Account
 from storage import accounts
-from storage.accounts import AccountRow
+from storage.accounts import AccountRow, Login
 from storage.database import Conflict, Database
 
 _PREFIX = 8
@@ -103,15 +103,13 @@ class Accounts:
 
     async def authenticate(self, username: str, password: str) -> Account:
         """The account behind an SMTP login: an address of it and one of its app passwords. Raises BadPassword."""
-        found = await accounts.password(password[:_PREFIX])
-        account_id, digest = found or ("", "")
-        right = hmac.compare_digest(self._digest(password), digest)
-        if not right:
+        if not password.isascii() or not password.isprintable():
+            raise BadPassword  # no app password is such a text, and PostgreSQL could not even look for some of them
+        found = await accounts.login(self.database.vault, password[:_PREFIX])
+        right = hmac.compare_digest(self._digest(password), found.digest if found else "")
+        if found is None or not right or found.state != "active":
             raise BadPassword
-        row = await accounts.account(self.database.vault, account_id)
-        if row is None or row.state != "active":
-            raise BadPassword
-        account = _account(row)
+        account = _account(found)
         try:
             if comparison_form(username.strip()) not in account.addresses:
                 raise BadPassword
@@ -143,7 +141,6 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _account(row: AccountRow) -> Account:
-    return Account(
-        id=row.id, addresses=frozenset(comparison_form(a) for a in row.addresses), name=str(row.details["name"])
-    )
+def _account(found: Login) -> Account:
+    addresses = frozenset(comparison_form(address) for address in found.addresses)
+    return Account(id=found.account_id, addresses=addresses, name=str(found.details["name"]))

@@ -27,7 +27,7 @@ from tests.blackbox.sink import Sink, Taken, sink
 from tests.faults.base import Base
 from tests.postgres import ENGINE, Server, new_database
 
-PATIENCE = 15.0
+PATIENCE = 30.0
 _CODE = re.compile(r"^Code: ([0-9]{6})\r?$", re.MULTILINE)
 
 
@@ -164,7 +164,11 @@ class Scene:
     def _ask(self, method: str, url: str, form: dict[str, str] | None, cookie: str) -> Page:
         parts = urlsplit(url)
         connection = http.client.HTTPConnection(parts.netloc, timeout=60)
-        headers = {"Origin": f"{parts.scheme}://{parts.netloc}", **({"Cookie": cookie} if cookie else {})}
+        headers = {
+            "Accept-Language": "en",
+            "Origin": f"{parts.scheme}://{parts.netloc}",
+            **({"Cookie": cookie} if cookie else {}),
+        }
         body = None
         if form is not None:
             headers["Content-Type"], body = "application/x-www-form-urlencoded", urllib.parse.urlencode(form)

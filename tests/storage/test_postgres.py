@@ -132,8 +132,8 @@ async def test_a_server_that_cannot_keep_a_promise_is_refused(url: str, setting:
 async def test_a_value_that_postgresql_cannot_hold_is_a_failure(opened: Database) -> None:
     for prefix in ("a\x00b", "\ud800"):
         with pytest.raises(Failure):
-            await accounts.password(prefix)
-    assert await accounts.password("plain") is None
+            await accounts.login(VAULT, prefix)
+    assert await accounts.login(VAULT, "plain") is None
 
 
 async def test_a_failed_step_leaves_the_transaction_usable(opened: Database) -> None:

@@ -12,13 +12,13 @@ import pytest
 from tortoise.connection import get_connection
 
 from gateway.check import check
-from gateway.core.errors import NotAllowed, OurFault, PliError
+from gateway.core.errors import BadPassword, NotAllowed, OurFault, PliError
 from gateway.core.letter import Event, State
 from gateway.register import Deposited, Entry, Exists, Mail, Move, Opening, Settled, Stale
 from storage import accounts, outbox, triggers
 from storage.database import Failure
 from storage.rows import CodeRow, LetterRow
-from tests.office import Inside, office_in
+from tests.office import SENDER, Inside, office_in
 from tests.storage import store
 from tests.storage.store import rows
 
@@ -92,8 +92,15 @@ async def test_a_failed_step_fails_alone(inside: Inside) -> None:
     (mail, *_) = await outbox.intents(inside.open.office.vault, letter_id=row.id)
     twice = Move(row, [fact(row, inside)], mails=[Mail("status", mail.message_id, inside.clock.now())])
     before = rows(inside)
-    with pytest.raises(Stale):
+    with pytest.raises(OurFault):
         await inside.register.commit([twice])
+    assert rows(inside) == before
+    # A mail that is single by its key is owed already: then somebody was faster.
+    reminder = Mail("reminder", "<first@pli.test>", inside.clock.now(), key="1")
+    await inside.register.commit([Move(row, [], mails=[reminder])])
+    before = rows(inside)
+    with pytest.raises(Stale):
+        await inside.register.commit([Move(row, [], mails=[replace(reminder, message_id="<second@pli.test>")])])
     assert rows(inside) == before
 
 
@@ -286,3 +293,10 @@ async def test_erased_keys_end_a_letter_for_its_holder_alone(inside: Inside) -> 
     )
     with pytest.raises(NotAllowed):
         await inside.register.data_key(row.deposit_id, "0" * 32)
+
+
+@pytest.mark.parametrize("password", ["a\x00b", "\ud800", "é" * 30, "", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"])
+async def test_a_password_that_cannot_be_is_a_wrong_one(inside: Inside, password: str) -> None:
+    """Not a failure of the database, which would be told as 451 and tried again."""
+    with pytest.raises(BadPassword):
+        await inside.open.accounts.authenticate(SENDER, password)
