@@ -6,6 +6,7 @@ compare-and-set of its own. Closing holds at request time even where no timer ru
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -80,6 +81,8 @@ class Timers:
             async with self.office.register.database.singleton(f"sweep {name}") as mine:
                 if mine:
                     await sweep()
+        except asyncio.CancelledError:
+            pass  # the gateway stops; the scheduler would call it a failure
         except Exception as error:  # noqa: BLE001 - the next tick tries again
             _log.error("sweep failed", sweep=name, error=type(error).__name__, detail=str(error))
 

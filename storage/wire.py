@@ -122,9 +122,10 @@ class Wire:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            # Python 3.11's wait_for forgets a cancellation that comes with what it waits for.
+            while not self._task.done():
+                self._task.cancel()
+                await asyncio.wait([self._task], timeout=0.5)
             self._task = None
         if self._connection is not None:
             self._connection.remove_termination_listener(self._lost)
