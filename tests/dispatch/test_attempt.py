@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 import ssl
@@ -296,6 +297,16 @@ async def test_a_handshake_that_fails_ends_in_plaintext_on_the_record(tmp_path: 
 
 
 async def _scripted(replies: dict[str, str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):  # the client may leave at any point
+            await _talk(replies, reader, writer)
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def _talk(replies: dict[str, str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(b"220 mx.test\r\n")
     while line := (await reader.readline()).decode().strip():
         verb = line.split(" ")[0].split(":")[0].upper()
@@ -305,8 +316,6 @@ async def _scripted(replies: dict[str, str], reader: asyncio.StreamReader, write
             writer.write(replies.get(".", "250 2.0.0 OK").encode() + b"\r\n")
         if verb == "QUIT":
             break
-    writer.close()
-    await writer.wait_closed()
 
 
 @asynccontextmanager
