@@ -57,11 +57,6 @@ async def move(
     return changed == 1
 
 
-async def set_columns(letter_id: str, columns: Mapping[str, Any]) -> None:
-    """Change columns that no evidence speaks of (an open choice, a printed day)."""
-    await Letter.filter(id=letter_id).update(**columns)
-
-
 async def print_last_day(letter_id: str, day: Any) -> None:
     """Remember the latest last day that a notice printed; it only ever grows."""
     await Letter.filter(Q(printed_last_day__isnull=True) | Q(printed_last_day__lt=day), id=letter_id).update(
