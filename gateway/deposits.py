@@ -24,7 +24,7 @@ from gateway.links import random_reference, token_digest
 from gateway.office import Office
 from gateway.postoffice import NOTICE, STATUS
 from gateway.register import Deposited, Entry, Exists, Mail, Opening
-from storage.blobs import Spool
+from storage.blobs import Placed, Spool
 from storage.rows import DepositRow, LetterRow
 
 _QUICK = 32 * 1024
@@ -108,14 +108,14 @@ class Deposits:
         )
 
     async def _open(self, mail: _Mail) -> Receipt:
-        blob = await self.office.blobs.keep(mail.spool)
+        placed = await self.office.blobs.place(mail.spool)
         row = DepositRow(
             id=secrets.token_hex(16),
             account_id=mail.account.id,
             message_index=mail.message_index,
             content_index=mail.content_index,
             size=mail.spool.size,
-            blob=blob,
+            blob=placed.reference,
             gesture=mail.understood.gesture,
             profile=self.office.profile.id,
             received_at=mail.at,
@@ -129,7 +129,7 @@ class Deposits:
                 "origin": mail.origin.facts(),
             },
         )
-        return await self._enter(mail, row, row.id, mail.spool.data_key, mail.understood.recipients)
+        return await self._enter(mail, row, row.id, mail.spool.data_key, mail.understood.recipients, placed)
 
     async def _join(self, mail: _Mail, known: DepositRow) -> Receipt:
         if known.content_index != mail.content_index:
@@ -151,10 +151,16 @@ class Deposits:
         return Receipt(known.id, tuple(found[index] for index, _ in wanted), receipt.held)
 
     async def _enter(
-        self, mail: _Mail, row: DepositRow | None, deposit_id: str, data_key: bytes, recipients: Sequence[Addressee]
+        self,
+        mail: _Mail,
+        row: DepositRow | None,
+        deposit_id: str,
+        data_key: bytes,
+        recipients: Sequence[Addressee],
+        placed: Placed | None = None,
     ) -> Receipt:
         openings = [self._opening(mail, deposit_id, to) for to in recipients]
-        await self.office.register.commit([Deposited(row, deposit_id, data_key, openings)])
+        await self.office.register.commit([Deposited(row, deposit_id, data_key, openings, placed)])
         return Receipt(deposit_id, tuple(o.row.id for o in openings), bool(mail.understood.problems))
 
     def _opening(self, mail: _Mail, deposit_id: str, to: Addressee) -> Opening:

@@ -5,6 +5,7 @@ Not here: what the visitor is told (core/errors.py), which steps failed alone (r
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -12,13 +13,15 @@ from typing import Any, ParamSpec, TypeVar
 from gateway.core.errors import OurFault, PliError, StorageFull
 from storage.failures import Failure, Full
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
 def fault(error: Exception) -> PliError:
-    """The error of ours that a failure of the database, or anything else unforeseen in it, is to a caller."""
-    return (StorageFull if isinstance(error, Full) else OurFault)(detail=f"{type(error).__name__}: {error}")
+    """The error of ours that a failure of the database or its disk, or anything else unforeseen in it, is to a caller."""
+    full = isinstance(error, Full) or (isinstance(error, OSError) and error.errno in FULL)
+    return (StorageFull if full else OurFault)(detail=f"{type(error).__name__}: {error}")
 
 
 def ours(work: Callable[_P, Coroutine[Any, Any, _T]]) -> Callable[_P, Coroutine[Any, Any, _T]]:

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -39,7 +40,7 @@ from gateway.steps import (
     owes_mail,
 )
 from storage import ledger, letters, outbox, triggers
-from storage.bulk import Rows, insert
+from storage.bulk import Rows, commit, insert
 from storage.database import Conflict, Database, Failure
 from storage.rows import Body, DepositRow, LedgerRow, LetterRow, NewEvidence
 
@@ -91,15 +92,28 @@ class Register:
         self._waiting.extend(zip(steps, futures, strict=True))
         if self._writer is None or self._writer.done():
             self._writer = loop.create_task(self._write_all())
-        # A caller that goes away must not take its neighbours' transaction with it.
-        results = await asyncio.shield(asyncio.gather(*futures, return_exceptions=True))
-        for result in results:
+        # A caller that goes away takes only its futures with it: the writer's task is its own.
+        if len(futures) == 1:
+            await futures[0]
+            return
+        for result in await asyncio.gather(*futures, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
 
+    def _batch_of(self) -> list[tuple[Step, asyncio.Future[None]]]:
+        """The next steps that share a transaction: deposits with deposits, which are many and short, and others with others."""
+        deposits = isinstance(self._waiting[0][0], Deposited)
+        batch = [entry for entry in self._waiting if isinstance(entry[0], Deposited) is deposits][:_MOST]
+        if len(batch) == len(self._waiting):
+            self._waiting.clear()
+        else:
+            taken = set(map(id, batch))
+            self._waiting[:] = [entry for entry in self._waiting if id(entry) not in taken]
+        return batch
+
     async def _write_all(self) -> None:
         while self._waiting:
-            batch, self._waiting[:] = self._waiting[:_MOST], self._waiting[_MOST:]
+            batch = self._batch_of()
             try:
                 failures = await self._write([step for step, _ in batch])
             except Exception as error:  # noqa: BLE001 - the commit itself failed: nobody's step is durable
@@ -109,6 +123,8 @@ class Register:
             if any(owes_mail(step) for step, _ in batch):
                 self.database.notify()
             for (_, future), failure in zip(batch, failures, strict=True):
+                if future.done():
+                    continue  # nobody waits any more
                 if failure is None:
                     future.set_result(None)
                 else:
@@ -116,7 +132,7 @@ class Register:
 
     async def _write(self, steps: Sequence[Step]) -> list[PliError | None]:
         deposits = [step for step in steps if isinstance(step, Deposited)]
-        if len(deposits) == len(steps):
+        if deposits and len(deposits) == len(steps):
             try:
                 await self._together(deposits)
                 return [None] * len(steps)
@@ -128,13 +144,14 @@ class Register:
         """Deposits alone, as most of them come: one statement a table for all of them."""
         batch_id = secrets.token_hex(16)
         rows, commitments = self._deposits(steps, batch_id)
-        async with self.database.transaction():
-            await insert(*rows, self._batch(batch_id, commitments))
+        await commit(*rows, self._batch(batch_id, commitments), first=partial(_write_bytes, steps))
 
     async def _one_by_one(self, steps: Sequence[Step]) -> list[PliError | None]:
         batch_id = secrets.token_hex(16)
         failures: dict[int, PliError | None] = {}
         commitments: list[str] = []
+        if deposits := [step for step in steps if isinstance(step, Deposited)]:
+            await asyncio.to_thread(_write_bytes, deposits)
         async with self.database.transaction():
             # In one order in every process: of two transactions that want the same rows, one waits for the other, never both.
             for number in sorted(range(len(steps)), key=lambda number: lock_order(steps[number])):
@@ -186,6 +203,7 @@ class Register:
         rows = [
             letters.new_deposits(vault, [step.deposit for step in steps if step.deposit is not None]),
             letters.new_letters(vault, [opening.row for opening in openings]),
+            letters.new_bytes([piece for step in steps if step.placed for piece in step.placed.pieces]),
             letters.new_keys(vault, [key for step in steps for key in keys_of(step)]),
             *ledger.new_rows(vault, batch_id, evidence),
             outbox.new_intents(vault, mails, self.clock.now()),
@@ -310,3 +328,10 @@ class Register:
     async def print_last_day(self, letter_id: str, day: Any) -> None:
         """Note the last day that a notice is about to print, before it is sent (DESIGN.md 3)."""
         await letters.print_last_day(letter_id, day)
+
+
+def _write_bytes(steps: Sequence[Deposited]) -> None:
+    """Before a commit: what its rows name must be durable first. Blocks; raises OSError."""
+    for step in steps:
+        if step.placed is not None:
+            step.placed.write()

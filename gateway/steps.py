@@ -14,6 +14,7 @@ from typing import Any
 from gateway.core.evidence import Place, canonical, commitment, digest, instant, make_record
 from gateway.core.letter import Event, State
 from storage import outbox
+from storage.blobs import Placed
 from storage.rows import CodeRow, DepositRow, LetterRow, NewEvidence
 
 
@@ -68,6 +69,8 @@ class Deposited:
     deposit_id: str
     data_key: bytes
     letters: Sequence[Opening]
+    placed: Placed | None = None
+    """The mail's bytes, which the step makes durable."""
 
 
 @dataclass(frozen=True, slots=True)

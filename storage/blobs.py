@@ -1,7 +1,8 @@
-"""Message bytes at rest beside SQLite: encrypted streams appended to segment files, many callers sharing one fdatasync.
+"""Message bytes at rest beside SQLite: encrypted streams appended to segment files, all that wait sharing one fdatasync.
 
-`keep` returns only when the bytes would survive a power cut (file data synced, and the directory when the file is new). A
-reference names segment, offset and length; segment names are random. What was appended and never referenced is dead weight.
+Bytes are kept when they would survive a power cut (file data synced, and the directory when the file is new). A reference names
+segment, offset and length; segment names are random. A stream has its place, and so its reference, before it is written: whoever
+commits the row that names it writes and syncs it first, in one thread. What was appended and never referenced is dead weight.
 On a write or sync error the segment is abandoned: after a failed fsync the kernel may have dropped its pages.
 Not here: message bytes inside PostgreSQL (blobs_database.py).
 """
@@ -12,12 +13,12 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import queue
 import secrets
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -28,6 +29,7 @@ HEAD = 256 * 1024
 _IN_MEMORY = 2 * 1024 * 1024
 _ROLL = 256 * 1024 * 1024
 _COPY = 1024 * 1024
+_MOST_PARTS = 1024  # of one writev (IOV_MAX)
 
 
 class Spool:
@@ -93,6 +95,11 @@ class Spool:
         return made
 
     @property
+    def sealed_size(self) -> int:
+        """Bytes of the sealed stream, when it is finished."""
+        return self._held
+
+    @property
     def on_disk(self) -> bool:
         return self._file is not None
 
@@ -106,15 +113,27 @@ class Spool:
         while piece := self._file.read(size):
             yield piece
 
-    def copy_to(self, descriptor: int) -> int:
-        """Write the sealed stream to a file descriptor; returns the number of bytes."""
-        if self._file is None:
-            return _write_all(descriptor, b"".join(self._parts))
-        self._file.seek(0)
-        written = 0
-        while chunk := self._file.read(_COPY):
-            written += _write_all(descriptor, chunk)
-        return written
+    def parts(self) -> tuple[bytes, ...]:
+        """The sealed stream of a spool that is not on disk; it stays whole though the spool is discarded."""
+        return tuple(self._parts)
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A stream that has its place and is not durable yet.
+
+    reference: what the row that names it keeps. write: makes the bytes durable, called before that row is committed; blocks,
+    may be called from any thread and again, raises OSError if they cannot be kept. pieces: rows of message_bytes for the same
+    transaction.
+    """
+
+    reference: str
+    write: Callable[[], None] = _nothing
+    pieces: Sequence[tuple[str, bytes]] = ()
 
 
 class Store(Protocol):
@@ -129,70 +148,74 @@ class Store(Protocol):
 
     def spool(self) -> Spool: ...
 
-    async def keep(self, spool: Spool) -> str:
-        """Keep a spooled message; returns its reference. Raises OSError, and then nothing is kept.
+    async def place(self, spool: Spool) -> Placed:
+        """Give a spooled message its place; a large one is kept at once. Raises OSError, and then nothing is kept."""
+
+    async def keep_bytes(self, data: bytes, data_key: bytes) -> str:
+        """Keep bytes in memory, under a data key that exists; returns their reference. Raises OSError.
 
         The bytes are durable when a row that names the reference is: commit one, and only then answer.
         """
-
-    async def keep_bytes(self, data: bytes, data_key: bytes) -> str:
-        """The same for bytes in memory, under a data key that exists."""
 
     async def read(self, reference: str, data_key: bytes) -> bytes:
         """The plaintext of a stream. Raises OSError or vault.Sealed where it is gone or changed."""
 
 
 @dataclass(slots=True)
-class _Job:
-    spool: Spool
-    loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[str]
-    reference: str = ""
-    error: BaseException | None = None
+class _Segment:
+    """size: with all that has a place in it; synced: what a power cut would leave."""
+
+    path: Path
+    size: int = 0
+    synced: int = 0
+    descriptor: int | None = None
+    error: OSError | None = None  # it failed: nothing more is written to it
 
 
 @dataclass(slots=True)
-class _Segment:
-    path: Path
-    descriptor: int
-    size: int = 0
-    synced: int = 0
-    fresh: bool = True
+class _Job:
+    segment: _Segment
+    parts: tuple[bytes, ...]
+    written: bool = False
 
 
 @dataclass
 class Blobs:
-    """The blob store under one directory. One thread writes; any thread reads."""
+    """The blob store under one directory; any thread may write and read."""
 
     directory: Path
-    _jobs: queue.SimpleQueue[_Job | None] = field(default_factory=queue.SimpleQueue)
-    _thread: threading.Thread | None = None
+    _jobs: list[_Job] = field(default_factory=list)
     _segment: _Segment | None = None
+    _order: threading.Lock = field(default_factory=threading.Lock)  # of places; never held while the disk works
+    _writing: threading.Lock = field(default_factory=threading.Lock)
 
     def open(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._thread = threading.Thread(target=self._write_loop, name="blobs", daemon=True)
-        self._thread.start()
 
     def close(self) -> None:
-        if self._thread is not None:
-            self._jobs.put(None)
-            self._thread.join()
-            self._thread = None
+        with self._writing, self._order:
+            if self._segment is not None:
+                _abandon(self._segment, OSError("the store is closed"))
 
     def spool(self) -> Spool:
         return Spool(self.directory)
 
-    async def keep(self, spool: Spool) -> str:
-        """Make a spooled message durable; returns its reference. Raises OSError, and then nothing is kept."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[str] = loop.create_future()
+    async def place(self, spool: Spool) -> Placed:
+        """See Store. What is in memory is written by whoever commits; a spool on disk gets a segment of its own, now."""
         spool.finish()
-        self._jobs.put(_Job(spool, loop, done))
-        return await done
+        if spool.on_disk:
+            return Placed(await asyncio.to_thread(self._keep_file, spool))
+        job, reference = self._place(spool.parts())
+        return Placed(reference, partial(self._write, job))
+
+    async def keep(self, spool: Spool) -> str:
+        """Make a spooled message durable by itself; returns its reference. Raises OSError, and then nothing is kept."""
+        placed = await self.place(spool)
+        await asyncio.to_thread(placed.write)
+        return placed.reference
 
     async def keep_bytes(self, data: bytes, data_key: bytes) -> str:
-        """The same for bytes in memory, under a data key that exists."""
+        """See Store."""
         spool = Spool.under(data_key, self.directory)
         try:
             spool.write(data)
@@ -209,76 +232,112 @@ class Blobs:
         with (self.directory / name).open("rb") as file:
             return open_stream(data_key, os.pread(file.fileno(), int(length), int(offset)))
 
-    def _write_loop(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            jobs, closing = [job], False
-            with contextlib.suppress(queue.Empty):
-                while not closing:
-                    more = self._jobs.get_nowait()
-                    if more is None:
-                        closing = True
-                    else:
-                        jobs.append(more)
-            self._write_batch(jobs)
-            if closing:
-                break
-        self._abandon()
+    def _place(self, parts: tuple[bytes, ...]) -> tuple[_Job, str]:
+        length = sum(map(len, parts))
+        with self._order:
+            segment = self._segment
+            if segment is None or segment.error is not None or segment.size > _ROLL:
+                segment = self._segment = self._new_segment()
+            job = _Job(segment, parts)
+            self._jobs.append(job)
+            reference = f"{segment.path.name}:{segment.size}:{length}"
+            segment.size += length
+        return job, reference
 
-    def _write_batch(self, jobs: list[_Job]) -> None:
-        try:
-            for job in jobs:
-                self._append(job)
-            self._sync()
-        except Exception as error:  # noqa: BLE001 - the thread must outlive any job, such as a spool discarded meanwhile
-            self._abandon()
-            for job in jobs:
-                job.error = error if isinstance(error, OSError) else OSError(f"not kept: {error!r}")
-        for job in jobs:
-            with contextlib.suppress(RuntimeError):  # the asker's loop is closed
-                job.loop.call_soon_threadsafe(_answer, job)
+    def _new_segment(self) -> _Segment:
+        return _Segment(self.directory / f"{secrets.token_hex(16)}.seg")
 
-    def _append(self, job: _Job) -> None:
-        if self._segment is None or self._segment.size > _ROLL:
-            self._abandon()
-            path = self.directory / f"{secrets.token_hex(16)}.seg"
-            self._segment = _Segment(path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600))
-        length = job.spool.copy_to(self._segment.descriptor)
-        job.reference = f"{self._segment.path.name}:{self._segment.size}:{length}"
-        self._segment.size += length
+    def _write(self, job: _Job) -> None:
+        """Make *job* durable, and with it all that waits."""
+        with self._writing:
+            if not job.written and job.segment.error is None:
+                with self._order:
+                    jobs, self._jobs = self._jobs, []
+                self._write_all(jobs)
+        if not job.written:
+            error = job.segment.error
+            raise OSError(error.errno, error.strerror) if error and error.errno else OSError(f"not kept: {error}")
 
-    def _sync(self) -> None:
-        if self._segment is None:
-            return
-        os.fdatasync(self._segment.descriptor)
-        if self._segment.fresh:
-            directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+    def _write_all(self, jobs: list[_Job]) -> None:
+        """Jobs stand in the order of their places; those of one segment are written and synced together."""
+        while jobs:
+            segment = jobs[0].segment
+            these = [job for job in jobs if job.segment is segment]
+            jobs = jobs[len(these) :]
+            if segment.error is not None:
+                continue
             try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
-            self._segment.fresh = False
-        self._segment.synced = self._segment.size
+                self._append(segment, [part for job in these for part in job.parts])
+            except OSError as error:
+                _abandon(segment, error)
+                continue
+            for job in these:
+                job.written, job.parts = True, ()
+            self._close_full(segment)
 
-    def _abandon(self) -> None:
-        if self._segment is not None:
-            with contextlib.suppress(OSError):  # give back what a failed append took, on a full disk above all
-                os.ftruncate(self._segment.descriptor, self._segment.synced)
+    def _close_full(self, segment: _Segment) -> None:
+        """Close a segment that gets no more jobs, when the last one is written."""
+        with self._order:
+            if segment is not self._segment and all(job.segment is not segment for job in self._jobs):
+                _abandon(segment, OSError("the segment is full"))
+
+    def _append(self, segment: _Segment, parts: list[bytes]) -> None:
+        fresh = segment.descriptor is None
+        if segment.descriptor is None:
+            segment.descriptor = _create(segment.path)
+        length = _write_parts(segment.descriptor, parts)
+        os.fdatasync(segment.descriptor)
+        if fresh:
+            self._sync_directory()
+        segment.synced += length
+
+    def _sync_directory(self) -> None:
+        directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def _keep_file(self, spool: Spool) -> str:
+        """A file of its own: what happens to the spool meanwhile, or to its disk, is nobody else's trouble."""
+        segment, size = self._new_segment(), 0
+        try:
+            segment.descriptor = _create(segment.path)
+            for piece in spool.pieces(_COPY):
+                size += _write_parts(segment.descriptor, [piece])
+            os.fdatasync(segment.descriptor)
+            self._sync_directory()
+            segment.synced = size
+        except Exception as error:  # whatever it is, such as a spool that was discarded meanwhile
             with contextlib.suppress(OSError):
-                os.close(self._segment.descriptor)
-            self._segment = None
+                segment.path.unlink(missing_ok=True)
+            raise error if isinstance(error, OSError) else OSError(f"not kept: {error!r}") from error
+        finally:
+            _abandon(segment, OSError("the segment is full"))
+        return f"{segment.path.name}:0:{size}"
 
 
-def _answer(job: _Job) -> None:
-    if job.done.done():
+def _create(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+
+
+def _abandon(segment: _Segment, error: OSError) -> None:
+    """Write nothing more to *segment*; what stands in it synced stays."""
+    segment.error = error
+    if segment.descriptor is None:
         return
-    if job.error is not None:
-        job.done.set_exception(job.error)
-    else:
-        job.done.set_result(job.reference)
+    with contextlib.suppress(OSError):  # give back what a failed append took, on a full disk above all
+        os.ftruncate(segment.descriptor, segment.synced)
+    with contextlib.suppress(OSError):
+        os.close(segment.descriptor)
+    segment.descriptor = None
 
 
-def _write_all(descriptor: int, data: bytes) -> int:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    return len(data)
+def _write_parts(descriptor: int, parts: Sequence[bytes]) -> int:
+    length = sum(map(len, parts))
+    written = os.writev(descriptor, parts[:_MOST_PARTS])
+    if written < length:  # many parts, or a disk that is nearly full
+        view = memoryview(b"".join(parts))[written:]
+        while view:
+            view = view[os.write(descriptor, view) :]
+    return length

@@ -1,7 +1,8 @@
 """Message bytes at rest inside PostgreSQL: sealed streams as rows of about 1 MB, for every process and every node.
 
-A stream is committed without a sync of its own. The log is written in order, so the commit of a row that names it, which comes
-after and waits for its sync, makes both durable: one sync a deposit. What was kept and never named is dead weight.
+A stream of one piece is a row of the transaction that names it. A longer one is committed before, without a sync of its own: the
+log is written in order, so the commit of the row that names it, which comes after and waits for its sync, makes both durable.
+What was kept and never named is dead weight.
 Not here: segment files (blobs.py), which SQLite uses.
 """
 
@@ -19,7 +20,7 @@ import asyncpg
 from tortoise.connection import get_connection
 from tortoise.transactions import in_transaction
 
-from storage.blobs import Spool
+from storage.blobs import Placed, Spool
 from storage.failures import Failure
 from storage.vault import open_stream
 
@@ -52,8 +53,16 @@ class DatabaseBlobs:
     def spool(self) -> Spool:
         return Spool(self.directory)
 
+    async def place(self, spool: Spool) -> Placed:
+        """See blobs.Store: a stream of one piece goes into the transaction of the row that names it."""
+        spool.finish()
+        if spool.on_disk or spool.sealed_size > PIECE:
+            return Placed(await self.keep(spool))
+        name, data = secrets.token_hex(16), b"".join(spool.parts())
+        return Placed(reference(name, 1, len(data)), pieces=((f"{name}:0", data),))
+
     async def keep(self, spool: Spool) -> str:
-        """See blobs.Store. Raises OSError, ENOSPC where the server's disk is full; then nothing is kept."""
+        """Keep a stream by itself; returns its reference. Raises OSError, ENOSPC where the server's disk is full."""
         spool.finish()
         name, number, length = secrets.token_hex(16), 0, 0
         pieces = spool.pieces(PIECE)

@@ -7,14 +7,16 @@ UTC, dates. Not here: what the rows mean.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from tortoise.connection import get_connection
 from tortoise.exceptions import ValidationError
 from tortoise.fields import CharField
 from tortoise.models import Model
+from tortoise.transactions import in_transaction
 
 Values = tuple[Any, ...]
 
@@ -51,11 +53,19 @@ class Insert:
 
 @runtime_checkable
 class Together(Protocol):
-    """A connection to which several statements are one step (storage/sqlite.py)."""
+    """A transaction to which several statements are one step (storage/sqlite.py)."""
 
-    async def execute_all(self, statements: Sequence[tuple[str, list[list[Any]]]]) -> None: ...
+    async def execute_all(self, statements: Sequence[Statement]) -> None: ...
 
 
+@runtime_checkable
+class Whole(Protocol):
+    """A connection to which a whole transaction is one step (storage/sqlite.py)."""
+
+    async def transact(self, first: Callable[[], None], statements: Sequence[Statement]) -> None: ...
+
+
+Statement = tuple[str, list[Values]]
 Rows = tuple[Insert, Sequence[Values]]
 """Rows on their way into a table: values in the order of its columns."""
 
@@ -66,14 +76,34 @@ async def insert(*given: Rows) -> None:
     Raises Conflict or Failure; what was written before it is the transaction's to undo.
     """
     connection = get_connection("default")
-    dialect = connection.capabilities.dialect
-    statements = []
-    for into, rows in given:
-        if rows:
-            statements.append((into.sql(dialect), [list(row) for row in rows]))
-            into.check(rows)
+    statements = _statements(connection.capabilities.dialect, given)
     if isinstance(connection, Together):
         await connection.execute_all(statements)
     else:
         for sql, values in statements:
-            await connection.execute_many(sql, values)
+            await connection.execute_many(sql, cast("list[list[Any]]", values))
+
+
+async def commit(*given: Rows, first: Callable[[], None]) -> None:
+    """Insert rows in a transaction of their own. first: blocking work that must have succeeded before, in any thread.
+
+    Raises Conflict, Failure or what *first* raises; then no row was inserted.
+    """
+    connection = get_connection("default")
+    statements = _statements(connection.capabilities.dialect, given)
+    if isinstance(connection, Whole):
+        await connection.transact(first, statements)
+        return
+    await asyncio.to_thread(first)
+    async with in_transaction() as transaction:
+        for sql, values in statements:
+            await transaction.execute_many(sql, cast("list[list[Any]]", values))
+
+
+def _statements(dialect: str, given: Sequence[Rows]) -> list[Statement]:
+    statements = []
+    for into, rows in given:
+        if rows:
+            statements.append((into.sql(dialect), list(rows)))
+            into.check(rows)
+    return statements

@@ -12,7 +12,7 @@ from tortoise.expressions import F, Q
 
 from storage.bulk import Insert, Rows
 from storage.rows import DepositRow, LetterRow
-from storage.tables import Deposit, Letter, VaultKey
+from storage.tables import Deposit, Letter, MessageBytes, VaultKey
 from storage.vault import Sealed, Vault
 
 _LETTER = [f.name for f in fields(LetterRow)]
@@ -22,6 +22,7 @@ _PLAIN_DEPOSIT = [name for name in _DEPOSIT if name != "details"]
 _letter_values, _deposit_values = attrgetter(*_PLAIN_LETTER), attrgetter(*_PLAIN_DEPOSIT)
 _NEW_LETTER = Insert(Letter, [*_PLAIN_LETTER, "details"])
 _NEW_DEPOSIT = Insert(Deposit, [*_PLAIN_DEPOSIT, "details"])
+_NEW_BYTES = Insert(MessageBytes, ["id", "data"])
 _NEW_KEY = Insert(VaultKey, ["deposit_id", "holder", "wrapped"])
 
 
@@ -31,6 +32,11 @@ def new_deposits(vault: Vault, rows: Sequence[DepositRow]) -> Rows:
 
 def new_letters(vault: Vault, rows: Sequence[LetterRow]) -> Rows:
     return _NEW_LETTER, [(*_letter_values(row), vault.seal_json(row.details, f"letter/{row.id}")) for row in rows]
+
+
+def new_bytes(pieces: Sequence[tuple[str, bytes]]) -> Rows:
+    """(id, data): pieces of streams that are kept in the database (storage/blobs_database.py)."""
+    return _NEW_BYTES, pieces
 
 
 def new_keys(vault: Vault, keys: Sequence[tuple[str, bytes, str]]) -> Rows:

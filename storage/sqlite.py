@@ -9,7 +9,7 @@ Not here: which pragmas, migrations (database.py).
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from tortoise.backends.base.client import NestedTransactionContext, TransactionalDBClient, TransactionContext
@@ -19,6 +19,11 @@ from tortoise.exceptions import IntegrityError, OperationalError
 
 from storage.failures import Full
 
+Statement = tuple[str, list[tuple[Any, ...]]]
+"""SQL and its rows of values."""
+_BEGIN = "BEGIN IMMEDIATE"
+"""A transaction that reads first and then writes would be refused at once where another process has written in between, whatever
+the timeout (sqlite.org/isolation.html)."""
 _T = TypeVar("_T")
 
 
@@ -72,6 +77,14 @@ class Client(_Statements):
         async with self._in_transaction() as connection:
             await connection.execute_many(query, values)
 
+    async def transact(self, first: Callable[[], None], statements: Sequence[Statement]) -> None:
+        """*first*, then a transaction of statements with many rows each: one way to the database's thread and back for it all.
+
+        Raises what *first* raises; then no transaction was begun.
+        """
+        async with self.acquire_connection() as held:
+            await _told(held._execute(_transact, held._conn, first, statements))
+
 
 class _TransactionClient(_Statements, SqliteTransactionWrapper):
     def _in_transaction(self) -> TransactionContext:
@@ -80,7 +93,7 @@ class _TransactionClient(_Statements, SqliteTransactionWrapper):
     async def execute_many(self, query: str, values: list[list[Any]]) -> None:
         await _told(SqliteTransactionWrapper.execute_many(self, query, values))
 
-    async def execute_all(self, statements: Sequence[tuple[str, list[list[Any]]]]) -> None:
+    async def execute_all(self, statements: Sequence[Statement]) -> None:
         """Several statements, each with many rows, on one way to the database's thread and back."""
         async with self.acquire_connection() as held:
             await _told(held._execute(_execute_all, held._conn, statements))
@@ -88,9 +101,7 @@ class _TransactionClient(_Statements, SqliteTransactionWrapper):
     async def begin(self) -> None:
         if self._connection.in_transaction:
             await self._connection.rollback()
-        # IMMEDIATE: a transaction that reads first and then writes would be refused at once where another process has
-        # written in between, whatever the timeout (sqlite.org/isolation.html).
-        await _told(self._connection.execute("BEGIN IMMEDIATE"))
+        await _told(self._connection.execute(_BEGIN))
 
     async def commit(self) -> None:
         self._must_stand()
@@ -113,9 +124,23 @@ class _TransactionClient(_Statements, SqliteTransactionWrapper):
             raise Undone("the transaction was undone")
 
 
-def _execute_all(connection: sqlite3.Connection, statements: Sequence[tuple[str, list[list[Any]]]]) -> None:
+def _execute_all(connection: sqlite3.Connection, statements: Sequence[Statement]) -> None:
     for sql, values in statements:
         connection.executemany(sql, values)
+
+
+def _transact(connection: sqlite3.Connection, first: Callable[[], None], statements: Sequence[Statement]) -> None:
+    first()
+    if connection.in_transaction:
+        connection.rollback()
+    connection.execute(_BEGIN)
+    try:
+        _execute_all(connection, statements)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.rollback()
+        raise
 
 
 class _Transaction(SqliteTransactionContext):

@@ -140,7 +140,7 @@ def test_the_answer_follows_the_sync(tmp_path: Path) -> None:
     strace = need("strace", "apt-get install strace")
     log = tmp_path / "log"
     done = subprocess.run(
-        [strace, "-f", "-y", "-e", "trace=write,openat,fdatasync,fsync", "-o", log, sys.executable, "-c", _DEPOSIT,
+        [strace, "-f", "-y", "-e", "trace=write,writev,openat,fdatasync,fsync", "-o", log, sys.executable, "-c", _DEPOSIT,
          tmp_path / "blobs"],
         cwd=ROOT, check=False, capture_output=True, text=True,
     )  # fmt: skip
@@ -149,7 +149,7 @@ def test_the_answer_follows_the_sync(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     order = []
     for line in log.read_text(errors="replace").splitlines():
-        if re.search(r"write\(\d+<[^>]*\.seg>", line):
+        if re.search(r"writev\(\d+<[^>]*\.seg>", line):
             order.append("write")
         elif re.search(r"fdatasync\(\d+<[^>]*\.seg>.*= 0", line) or "<... fdatasync resumed>" in line:
             order.append("sync")
@@ -194,7 +194,7 @@ async def test_a_full_disk_keeps_nothing_and_recovers(small_disk: Path) -> None:
         store.close()
 
 
-@pytest.mark.parametrize("call", ["write", "fdatasync"])
+@pytest.mark.parametrize("call", ["writev", "fdatasync"])
 async def test_a_segment_that_failed_is_never_written_again(
     blobs: Blobs, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
@@ -236,3 +236,39 @@ async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"Not a directory|exists"):
         Blobs(tmp_path / "file" / "blobs").open()
+
+
+async def test_places_are_given_before_bytes_are_written(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes first writes all that wait; segments that fill up meanwhile lose nobody's bytes."""
+    monkeypatch.setattr(module, "_ROLL", 20_000)
+    spools = [filled(blobs, b"%03d" % n * 700) for n in range(200)]
+    placed = [await blobs.place(spool) for spool in spools]
+    await asyncio.gather(*(asyncio.to_thread(one.write) for one in reversed(placed)))
+    for spool, one in zip(spools, placed, strict=True):
+        one.write()  # again, which does nothing
+        assert await blobs.read(one.reference, spool.data_key) == b"%03d" % spools.index(spool) * 700
+    assert len(segments(blobs)) > 10
+    assert len(os.listdir("/proc/self/fd")) < 60
+
+
+async def test_what_had_its_place_in_a_broken_segment_is_told(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = filled(blobs, b"1" * 100), filled(blobs, b"2" * 100)
+    placed = [await blobs.place(first)]
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def late(descriptor: int) -> None:
+        placed.append(asyncio.run(blobs.place(second)))  # while the disk works
+        full(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", late)
+        with pytest.raises(OSError, match="No space left"):
+            await asyncio.to_thread(placed[0].write)
+    for one in placed:
+        with pytest.raises(OSError, match="No space left") as caught:
+            one.write()
+        assert caught.value.errno == errno.ENOSPC
+    assert all(path.stat().st_size == 0 for path in segments(blobs))
+    assert await blobs.read(await blobs.keep(second), second.data_key) == b"2" * 100
