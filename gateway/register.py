@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 import structlog
@@ -144,14 +143,14 @@ class Register:
         """Deposits alone, as most of them come: one statement a table for all of them."""
         batch_id = secrets.token_hex(16)
         rows, commitments = self._deposits(steps, batch_id)
-        await commit(*rows, self._batch(batch_id, commitments), first=partial(_write_bytes, steps))
+        await commit(*rows, self._batch(batch_id, commitments), first=_bytes_of(steps))
 
     async def _one_by_one(self, steps: Sequence[Step]) -> list[PliError | None]:
         batch_id = secrets.token_hex(16)
         failures: dict[int, PliError | None] = {}
         commitments: list[str] = []
-        if deposits := [step for step in steps if isinstance(step, Deposited)]:
-            await asyncio.to_thread(_write_bytes, deposits)
+        for write in _bytes_of([step for step in steps if isinstance(step, Deposited)]):
+            await asyncio.to_thread(write)
         async with self.database.transaction():
             # In one order in every process: of two transactions that want the same rows, one waits for the other, never both.
             for number in sorted(range(len(steps)), key=lambda number: lock_order(steps[number])):
@@ -330,8 +329,6 @@ class Register:
         await letters.print_last_day(letter_id, day)
 
 
-def _write_bytes(steps: Sequence[Deposited]) -> None:
-    """Before a commit: what its rows name must be durable first. Blocks; raises OSError."""
-    for step in steps:
-        if step.placed is not None:
-            step.placed.write()
+def _bytes_of(steps: Sequence[Deposited]) -> list[Callable[[], None]]:
+    """What makes the bytes durable that the steps' rows name."""
+    return [step.placed.write for step in steps if step.placed is not None and step.placed.write is not None]

@@ -118,21 +118,17 @@ class Spool:
         return tuple(self._parts)
 
 
-def _nothing() -> None:
-    pass
-
-
 @dataclass(frozen=True, slots=True)
 class Placed:
     """A stream that has its place and is not durable yet.
 
     reference: what the row that names it keeps. write: makes the bytes durable, called before that row is committed; blocks,
-    may be called from any thread and again, raises OSError if they cannot be kept. pieces: rows of message_bytes for the same
-    transaction.
+    may be called from any thread and again, raises OSError if they cannot be kept; None where nothing is left to do.
+    pieces: rows of message_bytes for the row's transaction.
     """
 
     reference: str
-    write: Callable[[], None] = _nothing
+    write: Callable[[], None] | None = None
     pieces: Sequence[tuple[str, bytes]] = ()
 
 
@@ -211,7 +207,8 @@ class Blobs:
     async def keep(self, spool: Spool) -> str:
         """Make a spooled message durable by itself; returns its reference. Raises OSError, and then nothing is kept."""
         placed = await self.place(spool)
-        await asyncio.to_thread(placed.write)
+        if placed.write is not None:
+            await asyncio.to_thread(placed.write)
         return placed.reference
 
     async def keep_bytes(self, data: bytes, data_key: bytes) -> str:

@@ -14,9 +14,8 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 from tortoise.connection import get_connection
 from tortoise.exceptions import ValidationError
-from tortoise.fields import CharField
+from tortoise.fields import CharField, Field
 from tortoise.models import Model
-from tortoise.transactions import in_transaction
 
 Values = tuple[Any, ...]
 
@@ -32,6 +31,14 @@ class Insert:
 
     def sql(self, dialect: str) -> str:
         return self._sql.get(dialect) or self._prepare(dialect)
+
+    def of_arrays(self, first: int) -> str:
+        """As `sql` on PostgreSQL, of one array a column: parameters $first and on."""
+        meta = self.table._meta  # noqa: SLF001 - the ORM's name for it
+        names = ", ".join(f'"{name}"' for name in self.columns)
+        kinds = [_kind(meta.fields_map[name]) for name in self.columns]
+        marks = ", ".join(f"${first + number}::{kind}[]" for number, kind in enumerate(kinds))
+        return f'INSERT INTO "{meta.db_table}" ({names}) SELECT * FROM unnest({marks})'  # noqa: S608 - names of our own tables
 
     def check(self, rows: Sequence[Values]) -> None:
         """Raises ValidationError for a text that PostgreSQL would not take; SQLite takes any."""
@@ -51,6 +58,11 @@ class Insert:
         return sql
 
 
+def _kind(column: Field[Any]) -> str:
+    """PostgreSQL's type of a column."""
+    return str(column.get_for_dialect("postgres", "SQL_TYPE")).partition("(")[0].lower()
+
+
 @runtime_checkable
 class Together(Protocol):
     """A transaction to which several statements are one step (storage/sqlite.py)."""
@@ -62,7 +74,7 @@ class Together(Protocol):
 class Whole(Protocol):
     """A connection to which a whole transaction is one step (storage/sqlite.py)."""
 
-    async def transact(self, first: Callable[[], None], statements: Sequence[Statement]) -> None: ...
+    async def transact(self, first: Sequence[Callable[[], None]], statements: Sequence[Statement]) -> None: ...
 
 
 Statement = tuple[str, list[Values]]
@@ -84,20 +96,40 @@ async def insert(*given: Rows) -> None:
             await connection.execute_many(sql, cast("list[list[Any]]", values))
 
 
-async def commit(*given: Rows, first: Callable[[], None]) -> None:
-    """Insert rows in a transaction of their own. first: blocking work that must have succeeded before, in any thread.
+async def commit(*given: Rows, first: Sequence[Callable[[], None]] = ()) -> None:
+    """Insert rows in a transaction of their own. first: blocking work that must be done before, in any thread.
 
-    Raises Conflict, Failure or what *first* raises; then no row was inserted.
+    Raises Conflict, Failure or what the work raises; then no row was inserted.
     """
     connection = get_connection("default")
-    statements = _statements(connection.capabilities.dialect, given)
+    dialect = connection.capabilities.dialect
     if isinstance(connection, Whole):
-        await connection.transact(first, statements)
+        await connection.transact(first, _statements(dialect, given))
         return
-    await asyncio.to_thread(first)
-    async with in_transaction() as transaction:
-        for sql, values in statements:
-            await transaction.execute_many(sql, cast("list[list[Any]]", values))
+    for work in first:
+        await asyncio.to_thread(work)
+    filled = [(into, rows) for into, rows in given if rows]
+    for into, rows in filled:
+        into.sql(dialect)
+        into.check(rows)
+    # A statement is a transaction, and this one is on its way once, whatever the number of tables.
+    columns = [list(values) for _, rows in filled for values in zip(*rows, strict=True)]
+    await connection.execute_query(_of_all([into for into, _ in filled]), columns)
+
+
+_OF_ALL: dict[tuple[type[Model], ...], str] = {}
+
+
+def _of_all(inserts: Sequence[Insert]) -> str:
+    """One statement for several tables."""
+    key = tuple(into.table for into in inserts)
+    if key not in _OF_ALL:
+        parts, number = [], 1
+        for into in inserts:
+            parts.append(f"into_{number} AS ({into.of_arrays(number)})")
+            number += len(into.columns)
+        _OF_ALL[key] = f"WITH {', '.join(parts)} SELECT 1"
+    return _OF_ALL[key]
 
 
 def _statements(dialect: str, given: Sequence[Rows]) -> list[Statement]:

@@ -77,7 +77,7 @@ class Client(_Statements):
         async with self._in_transaction() as connection:
             await connection.execute_many(query, values)
 
-    async def transact(self, first: Callable[[], None], statements: Sequence[Statement]) -> None:
+    async def transact(self, first: Sequence[Callable[[], None]], statements: Sequence[Statement]) -> None:
         """*first*, then a transaction of statements with many rows each: one way to the database's thread and back for it all.
 
         Raises what *first* raises; then no transaction was begun.
@@ -129,8 +129,11 @@ def _execute_all(connection: sqlite3.Connection, statements: Sequence[Statement]
         connection.executemany(sql, values)
 
 
-def _transact(connection: sqlite3.Connection, first: Callable[[], None], statements: Sequence[Statement]) -> None:
-    first()
+def _transact(
+    connection: sqlite3.Connection, first: Sequence[Callable[[], None]], statements: Sequence[Statement]
+) -> None:
+    for work in first:
+        work()
     if connection.in_transaction:
         connection.rollback()
     connection.execute(_BEGIN)

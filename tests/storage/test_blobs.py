@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from storage import blobs as module
-from storage.blobs import Blobs, Spool
+from storage.blobs import Blobs, Placed, Spool
 from storage.vault import Sealed, new_data_key
 from tests.needs import need
 
@@ -238,14 +238,19 @@ async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         Blobs(tmp_path / "file" / "blobs").open()
 
 
+def write(placed: Placed) -> None:
+    assert placed.write is not None
+    placed.write()
+
+
 async def test_places_are_given_before_bytes_are_written(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever writes first writes all that wait; segments that fill up meanwhile lose nobody's bytes."""
     monkeypatch.setattr(module, "_ROLL", 20_000)
     spools = [filled(blobs, b"%03d" % n * 700) for n in range(200)]
     placed = [await blobs.place(spool) for spool in spools]
-    await asyncio.gather(*(asyncio.to_thread(one.write) for one in reversed(placed)))
+    await asyncio.gather(*(asyncio.to_thread(write, one) for one in reversed(placed)))
     for spool, one in zip(spools, placed, strict=True):
-        one.write()  # again, which does nothing
+        write(one)  # again, which does nothing
         assert await blobs.read(one.reference, spool.data_key) == b"%03d" % spools.index(spool) * 700
     assert len(segments(blobs)) > 10
     assert len(os.listdir("/proc/self/fd")) < 60
@@ -265,10 +270,10 @@ async def test_what_had_its_place_in_a_broken_segment_is_told(blobs: Blobs, monk
     with monkeypatch.context() as patch:
         patch.setattr(os, "fdatasync", late)
         with pytest.raises(OSError, match="No space left"):
-            await asyncio.to_thread(placed[0].write)
+            await asyncio.to_thread(write, placed[0])
     for one in placed:
         with pytest.raises(OSError, match="No space left") as caught:
-            one.write()
+            write(one)
         assert caught.value.errno == errno.ENOSPC
     assert all(path.stat().st_size == 0 for path in segments(blobs))
     assert await blobs.read(await blobs.keep(second), second.data_key) == b"2" * 100
