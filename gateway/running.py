@@ -6,6 +6,7 @@ Everything is bound before anything is announced; stopping goes the other way ro
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -117,7 +118,15 @@ async def running(
         stack.push_async_callback(queue.stop)
         timers.start(every=1 if demo else None)
         stack.callback(timers.stop)
+        _spare_collections()
         yield Running(inside, queue, timers, ports)
+
+
+def _spare_collections() -> None:
+    """What is loaded by now stays: no collection looks at it again. They are rarer, too: a mail makes thousands of objects."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 def _door(inside: Open, router: Router, watch: ClockWatch) -> Door:
