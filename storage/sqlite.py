@@ -17,10 +17,9 @@ from tortoise.backends.sqlite.client import SqliteClient, SqliteTransactionConte
 from tortoise.connection import get_connections
 from tortoise.exceptions import IntegrityError, OperationalError
 
+from storage.bulk import Statement
 from storage.failures import Full
 
-Statement = tuple[str, list[tuple[Any, ...]]]
-"""SQL and its rows of values."""
 _BEGIN = "BEGIN IMMEDIATE"
 """A transaction that reads first and then writes would be refused at once where another process has written in between, whatever
 the timeout (sqlite.org/isolation.html)."""
@@ -78,7 +77,7 @@ class Client(_Statements):
             await connection.execute_many(query, values)
 
     async def transact(self, first: Sequence[Callable[[], None]], statements: Sequence[Statement]) -> None:
-        """*first*, then a transaction of statements with many rows each: one way to the database's thread and back for it all.
+        """*first*, then a transaction: one way to the database's thread and back for it all.
 
         Raises what *first* raises; then no transaction was begun.
         """
@@ -94,7 +93,7 @@ class _TransactionClient(_Statements, SqliteTransactionWrapper):
         await _told(SqliteTransactionWrapper.execute_many(self, query, values))
 
     async def execute_all(self, statements: Sequence[Statement]) -> None:
-        """Several statements, each with many rows, on one way to the database's thread and back."""
+        """Several statements on one way to the database's thread and back."""
         async with self.acquire_connection() as held:
             await _told(held._execute(_execute_all, held._conn, statements))
 
@@ -126,7 +125,7 @@ class _TransactionClient(_Statements, SqliteTransactionWrapper):
 
 def _execute_all(connection: sqlite3.Connection, statements: Sequence[Statement]) -> None:
     for sql, values in statements:
-        connection.executemany(sql, values)
+        connection.execute(sql, values)
 
 
 def _transact(
