@@ -131,8 +131,10 @@ def _first(fields: Fields) -> First:
 
 def _people(fields: Fields, name: str) -> tuple[Mailbox, ...]:
     """The mailboxes of all headers *name*. Addresses are found before words are decoded, so no word can forge one."""
-    listed = ", ".join(decode_field(value) for field_name, value in fields if field_name == name)
-    return tuple(Mailbox(clean(decode_words(found.name)), found.address) for found in mailboxes(listed))
+    listed = ", ".join([decode_field(value) for field_name, value in fields if field_name == name])
+    return tuple(
+        [Mailbox(clean(decode_words(box.name)), box.address) if box.name else box for box in mailboxes(listed)]
+    )
 
 
 # -- the text -------------------------------------------------------------------------------------------------------------

@@ -100,17 +100,17 @@ def mailboxes(text: str) -> tuple[Mailbox, ...]:
 
     Raises nothing: an entry that cannot be read has the address "", and so has all that follows an unclosed quote or bracket.
     """
-    simple = [_SIMPLE.fullmatch(entry) for entry in _SEPARATOR.split(text)]
-    if None not in simple:
-        return tuple(box for match in simple if match is not None for box in _simple(*match.groups()))
-    return tuple(_any_mailboxes(text))
-
-
-def _simple(words: str, angle: str | None) -> list[Mailbox]:
-    if angle is not None:
-        return [Mailbox(" ".join(words.split()), angle.strip())]
-    address = words.strip()
-    return [Mailbox("", address)] if address else []
+    found: list[Mailbox] = []
+    for entry in _SEPARATOR.split(text):
+        match = _SIMPLE.fullmatch(entry)
+        if match is None:
+            return tuple(_any_mailboxes(text))
+        words, angle = match.groups()
+        if angle is not None:
+            found.append(Mailbox(" ".join(words.split()), angle.strip()))
+        elif address := words.strip():
+            found.append(Mailbox("", address))
+    return tuple(found)
 
 
 def _any_mailboxes(text: str) -> list[Mailbox]:
