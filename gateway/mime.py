@@ -10,8 +10,8 @@ from __future__ import annotations
 import binascii
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import charset_normalizer
 
@@ -32,31 +32,37 @@ _ENOUGH = 24
 """Octets above 127 from which on a guess is worth more than none."""
 
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:(.*)", re.DOTALL)  # RFC 5322 3.6.8, with the blanks of its 4.5
+_FIELDS = re.compile(rb"^([!-9;-~]+)[ \t]*:(.*(?:\n[ \t].*)*)", re.MULTILINE)
+"""The same with the lines that continue it."""
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,500}>")
 _ONCE = ("date", "subject", "to", "message-id", "content-type", "content-transfer-encoding")  # RFC 5322 3.6, RFC 2045
 _BLIND = ("bcc", "resent-bcc")
 _KIND = re.compile(r"[!-.0-~]+/[!-.0-~]+")
+_TOKEN = re.compile(r"[a-z0-9-]+")
 _OPTION = re.compile(r"\s*\w{1,20}\s*:")
 _HALVES = re.compile("[\0\ud800-\udfff]")
 """NUL, and half characters of UTF-16, which no row and no record can hold."""
 
 Fields = Sequence[tuple[str, bytes]]
+First = Mapping[str, bytes]
+"""The first field of each name."""
 
 
 def read_head(head: bytes) -> Head:
     """What the first octets of a mail (its first 256 KiB are enough) say. Raises nothing, whatever they are."""
-    lines = head[:HEAD].replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-    fields, body = _fields(lines, 0)
-    message_id = _MESSAGE_ID.search(decode_field(_first(fields, "message-id")))
+    data = head[:HEAD].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    fields, body = _fields(data, 0)
+    first = _first(fields)
+    message_id = _MESSAGE_ID.search(decode_field(first.get("message-id", b"")))
     return Head(
         message_id=message_id.group() if message_id else None,
-        subject=clean(decode_words(decode_field(_first(fields, "subject")))),
+        subject=clean(decode_words(decode_field(first.get("subject", b"").strip()))),
         from_=_people(fields, "from"),
         to=_people(fields, "to"),
-        cc=_people(fields, "cc"),
-        text=_text(fields, lines, body),
-        counts=Counter(name for name, _ in fields),
-        complete=body < len(lines) or len(head) < HEAD,
+        cc=_people(fields, "cc") if "cc" in first else (),
+        text=_text(first, data, body),
+        counts=Counter([name for name, _ in fields]),
+        complete=body <= len(data) or len(head) < HEAD,
     )
 
 
@@ -89,33 +95,46 @@ def _is_of(mailbox: Mailbox, account_addresses: Collection[str]) -> bool:
         return False
 
 
-def _fields(lines: Sequence[bytes], start: int, around: Sequence[_Multipart] = ()) -> tuple[Fields, int]:
-    """The header fields from line *start* on, unfolded, and where the body begins, or the next part if there is no body.
+def _fields(data: bytes, start: int, around: Sequence[_Multipart] = ()) -> tuple[Fields, int]:
+    """The header fields from *start* on, unfolded, and where the body begins, or the next part if there is no body.
 
-    A line that is no field is passed over.
+    data: with lines that end in LF. A line that is no field is passed over. Where nothing follows, the body begins past the end.
     """
+    if data.startswith(b"\n", start):
+        return [], start + 1
+    blank = data.find(b"\n\n", start)
+    end, body = (blank, blank + 2) if blank >= 0 else (len(data), len(data) + 1)
+    if around and (delimiter := _delimiter(data, start, end, around)):
+        body = delimiter[0]
+        end = body - 1
+    section = data[start:end].removesuffix(b"\n")
+    found = _FIELDS.findall(section)
+    if sum([1 + value.count(b"\n") for _, value in found]) != section.count(b"\n") + 1:
+        return _fields_among_others(section), body
+    return [(name.decode("ascii").lower(), value.replace(b"\n", b"")) for name, value in found], body
+
+
+def _fields_among_others(section: bytes) -> Fields:
+    """The fields of a section where some lines are none; a line that continues such a one continues the field before it."""
     found: list[tuple[str, list[bytes]]] = []
-    end = len(lines)
-    for position in range(start, len(lines)):
-        line = lines[position]
-        if not line or (line.startswith(b"--") and _delimited(line, around) is not None):
-            end = position + (not line)
-            break
+    for line in section.split(b"\n"):
         if line[:1] in (b" ", b"\t") and found:
             found[-1][1].append(line)
         elif match := _FIELD.match(line):
             found.append((match[1].decode("ascii").lower(), [match[2]]))
-    return [(name, b"".join(parts)) for name, parts in found], end
+    return [(name, b"".join(parts)) for name, parts in found]
 
 
-def _first(fields: Fields, name: str) -> bytes:
-    return next((value for field_name, value in fields if field_name == name), b"").strip()
+def _first(fields: Fields) -> First:
+    return dict(reversed(fields))
 
 
 def _people(fields: Fields, name: str) -> tuple[Mailbox, ...]:
     """The mailboxes of all headers *name*. Addresses are found before words are decoded, so no word can forge one."""
-    listed = ", ".join(decode_field(value) for field_name, value in fields if field_name == name)
-    return tuple(Mailbox(clean(decode_words(found.name)), found.address) for found in mailboxes(listed))
+    listed = ", ".join([decode_field(value) for field_name, value in fields if field_name == name])
+    return tuple(
+        [Mailbox(clean(decode_words(box.name)), box.address) if box.name else box for box in mailboxes(listed)]
+    )
 
 
 # -- the text -------------------------------------------------------------------------------------------------------------
@@ -123,26 +142,22 @@ def _people(fields: Fields, name: str) -> tuple[Mailbox, ...]:
 
 @dataclass(slots=True)
 class _Leaf:
-    """A part that may hold the sender's text. group: the nearest multipart/alternative around it, or its own number."""
+    """A part that may hold the sender's text. group: the nearest multipart/alternative around it, or its own number.
+
+    start, stop: where its body stands.
+    """
 
     kind: str
-    parameters: dict[str, str]
+    parameters: Mapping[str, str]
     encoding: str
     group: int
-    lines: list[bytes] = field(default_factory=list)
-    size: int = 0
+    start: int = 0
+    stop: int = 0
 
-    def take(self, lines: Sequence[bytes]) -> None:
-        for line in lines:
-            if self.size >= _MAX_TEXT_BYTES:
-                break
-            self.lines.append(line)
-            self.size += len(line) + 1
-
-    def add(self, line: bytes) -> None:
-        if self.size < _MAX_TEXT_BYTES:
-            self.lines.append(line)
-            self.size += len(line) + 1
+    def content(self, data: bytes) -> bytes:
+        """The whole lines with which _MAX_TEXT_BYTES are reached."""
+        end = data.find(b"\n", self.start + _MAX_TEXT_BYTES - 1, self.stop)
+        return data[self.start : self.stop if end < 0 else end]
 
 
 @dataclass(slots=True)
@@ -152,46 +167,64 @@ class _Multipart:
     digest: bool
 
 
-def _text(fields: Fields, lines: Sequence[bytes], start: int) -> str:
+def _text(first: First, data: bytes, start: int) -> str:
     """The sender's own text: the first part that shows something, in its plain form if it has two (RFC 2046 5.1.4)."""
-    leaves = _leaves(fields, lines, start)
-    for leaf in leaves:
-        versions = [other for other in leaves if other.group == leaf.group]
-        for version in sorted(versions, key=lambda other: other.kind != "plain"):
-            text = _read(version)
-            version.lines.clear()  # never decoded twice
-            if text.strip():
+    for versions in _groups(first, data, start):
+        for version in sorted(versions, key=lambda one: one.kind != "plain"):
+            text = _read(version, version.content(data))
+            if text and not text.isspace():
                 return text[:MAX_TEXT]
     return ""
 
 
-def _leaves(fields: Fields, lines: Sequence[bytes], start: int) -> list[_Leaf]:
-    """The text parts of a message, in order; each line is looked at once, whatever the nesting."""
+def _groups(first: First, data: bytes, start: int) -> Iterator[list[_Leaf]]:
+    """The text parts of a message, in order, those of one group together, as soon as no other can join them.
+
+    The body is scanned once, whatever the nesting.
+    """
     around: list[_Multipart] = []
-    leaves: list[_Leaf] = []
-    leaf = _enter(fields, around, leaves, 0)
+    leaf = _enter(first, around, 0)
+    group: list[_Leaf] = [leaf] if leaf is not None else []  # one part that is all of the body, as most mails are
+    if leaf is not None:
+        leaf.start = start
     position, parts = start, 1
-    if leaf is not None and not around:  # one part that is all of the body, as most mails are
-        leaf.take(lines[start:])
-        return leaves
-    while position < len(lines):
-        line = lines[position]
-        position += 1
-        level = _delimited(line, around) if line.startswith(b"--") else None
-        if level is None:
-            if leaf is not None:
-                leaf.add(line)
-            continue
-        closing = line.rstrip() != around[level].delimiters[0]
+    while around and (found := _delimiter(data, position, len(data), around)):
+        at, end, level = found
+        if leaf is not None:
+            leaf.stop = at - 1
+            leaf = None
+        closing = data[at:end].rstrip() != around[level].delimiters[0]
         del around[level + (0 if closing else 1) :]
-        leaf = None
+        position = end + 1
+        if group and (not around or around[-1].group != group[0].group):
+            yield group
+            group = []
         if not closing:
             if parts == _MAX_PARTS:
                 break
-            part_fields, position = _fields(lines, position, around)
-            leaf = _enter(part_fields, around, leaves, parts)
+            fields, position = _fields(data, position, around)
+            leaf = _enter(_first(fields), around, parts)
             parts += 1
-    return leaves
+            if leaf is not None:
+                leaf.start = position
+                group.append(leaf)
+    if leaf is not None:
+        leaf.stop = len(data)
+    if group:
+        yield group
+
+
+def _delimiter(data: bytes, start: int, stop: int, around: Sequence[_Multipart]) -> tuple[int, int, int] | None:
+    """The next line from the one at *start* on, begun before *stop*, that delimits one of *around*: its ends, and which."""
+    at = data.find(b"\n--", start - 1, stop) + 1
+    while at > 0:
+        end = data.find(b"\n", at)
+        end = len(data) if end < 0 else end
+        level = _delimited(data[at:end], around)
+        if level is not None:
+            return at, end, level
+        at = data.find(b"\n--", end, stop) + 1
+    return None
 
 
 def _delimited(line: bytes, around: Sequence[_Multipart]) -> int | None:
@@ -200,9 +233,9 @@ def _delimited(line: bytes, around: Sequence[_Multipart]) -> int | None:
     return next((level for level in reversed(range(len(around))) if text in around[level].delimiters), None)
 
 
-def _enter(fields: Fields, around: list[_Multipart], leaves: list[_Leaf], number: int) -> _Leaf | None:
-    """Begin a part: a multipart joins *around*, a text joins *leaves* and is returned, all else is passed over."""
-    kind, given = parameters(decode_field(_first(fields, "content-type")))
+def _enter(first: First, around: list[_Multipart], number: int) -> _Leaf | None:
+    """Begin a part: a multipart joins *around*, a text is returned, all else is passed over."""
+    kind, given = parameters(decode_field(first.get("content-type", b"").strip()))
     if not _KIND.fullmatch(kind):  # RFC 2045 5.2: the default, also for what cannot be read
         kind = "message/rfc822" if around and around[-1].digest else "text/plain"
     boundary = given.get("boundary", "").rstrip().encode("utf-8", "replace")
@@ -214,20 +247,15 @@ def _enter(fields: Fields, around: list[_Multipart], leaves: list[_Leaf], number
         return None
     if kind.startswith("multipart/"):
         kind = "text/plain"
-    disposition, _ = parameters(decode_field(_first(fields, "content-disposition")))
+    disposition, _ = parameters(decode_field(first.get("content-disposition", b"").strip()))
     if kind not in ("text/plain", "text/html") or disposition == "attachment":
         return None
     outer = around[-1].group if around else None
-    encoding = decode_field(_first(fields, "content-transfer-encoding")).lower()
-    leaf = _Leaf(
-        kind[5:], dict(given), (re.findall(r"[a-z0-9-]+", encoding) or [""])[0], number if outer is None else outer
-    )
-    leaves.append(leaf)
-    return leaf
+    encoding = _TOKEN.search(decode_field(first.get("content-transfer-encoding", b"")).lower())
+    return _Leaf(kind[5:], given, encoding.group() if encoding else "", number if outer is None else outer)
 
 
-def _read(leaf: _Leaf) -> str:
-    raw = b"\n".join(leaf.lines)
+def _read(leaf: _Leaf, raw: bytes) -> str:
     if leaf.encoding == "base64":
         raw = decode_base64(raw)
     elif leaf.encoding == "quoted-printable":
@@ -235,7 +263,8 @@ def _read(leaf: _Leaf) -> str:
     text = _decode(raw, leaf.parameters.get("charset", ""), leaf.kind)
     if not text.isascii() or "\0" in text:
         text = _HALVES.sub("", text)
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
     if leaf.kind == "html":
         return to_text(text)
     if leaf.parameters.get("format", "").lower() == "flowed":

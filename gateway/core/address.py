@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from types import MappingProxyType
+from typing import NamedTuple
 
 from gateway.core import options
 from gateway.core.domain import ascii_domain
@@ -40,23 +42,20 @@ _TAG = re.compile(r"(?:[^\W_]|-){1,64}")
 _MAX_NAME, _MAX_POST = 200, 500
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """An address with its recipient inside. recipient: as check_address writes it; tags: in lower case, unchecked."""
 
     recipient: str
     tags: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Dedicated:
+class Dedicated(NamedTuple):
     """The dedicated address. tags: in lower case, unchecked."""
 
     tags: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """What the beginning of a mail says.
 
     message_id: with its angle brackets, or None. subject: decoded, one line. from_, to, cc: names decoded. text: the beginning
@@ -70,12 +69,11 @@ class Head:
     to: tuple[Mailbox, ...] = ()
     cc: tuple[Mailbox, ...] = ()
     text: str = ""
-    counts: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = MappingProxyType({})
     complete: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Addressee:
+class Addressee(NamedTuple):
     """One recipient. name: "" if the mail gives none. post: the postal address as one line, or "". visible: to the others."""
 
     name: str
@@ -84,8 +82,7 @@ class Addressee:
     visible: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Understood:
+class Understood(NamedTuple):
     """What a mail asks for. subject: without its tags. problems: why its letters are held, none if all is clear."""
 
     recipients: tuple[Addressee, ...]
@@ -99,11 +96,17 @@ class Understood:
 def read_rcpt(address: str, letters_domain: str, dedicated_address: str) -> Encoded | Dedicated | None:
     """What *address* is: one with a recipient inside, the dedicated one, or None for any other. Raises BadRecipient."""
     local, domain = split(address)
-    domain, (own_local, own_domain) = ascii_domain(domain), split(dedicated_address)
-    if domain not in (letters_domain, own_domain):
+    domain = ascii_domain(domain)
+    if domain != letters_domain and domain != split(dedicated_address)[1]:
         return None
     if len(local) > _MAX_ENCODED:
         raise BadRecipient("The part before @ of this address is too long.")
+    return _read_ours(local, domain, letters_domain, dedicated_address)
+
+
+@lru_cache(4096)  # the same recipient is looked at several times a mail
+def _read_ours(local: str, domain: str, letters_domain: str, dedicated_address: str) -> Encoded | Dedicated | None:
+    own_local, own_domain = split(dedicated_address)
     text = unquote(local)
     if (
         domain == letters_domain and "=" in text
@@ -201,8 +204,11 @@ class _Crowd:
         address = check_address(mailbox.address)
         _check_elsewhere(address, self._letters_domain, self._dedicated_address)
         form, name = comparison_form(address), _name(mailbox)
-        member = self.members.get(form, Addressee("", address, "", visible=False))
-        self.members[form] = replace(member, name=member.name or name, visible=member.visible or visible)
+        member = self.members.get(form)
+        if member is None:
+            self.members[form] = Addressee(name, address, "", visible)
+        else:
+            self.members[form] = member._replace(name=member.name or name, visible=member.visible or visible)
         return form
 
     def show(self, mailbox: Mailbox) -> None:
@@ -213,7 +219,7 @@ class _Crowd:
         except BadRecipient:
             return  # what is only shown need not be an address
         if member := self.members.get(form):
-            self.members[form] = replace(member, name=member.name or _name(mailbox), visible=True)
+            self.members[form] = member._replace(name=member.name or _name(mailbox), visible=True)
 
     def read_lines(self, lines: Sequence[options.Line]) -> list[str]:
         """Add the recipients of To lines, attach the Post lines; returns the words that ask for options."""
@@ -258,10 +264,12 @@ class _Crowd:
         for form in self.members if whose is None else dict.fromkeys(whose):
             member = self.members[form]
             joined = ", ".join(part for part in (member.post, clean(post.strip(" ,"), _MAX_POST)) if part)
-            self.members[form] = replace(member, post=joined[:_MAX_POST])
+            self.members[form] = member._replace(post=joined[:_MAX_POST])
 
 
 def _name(mailbox: Mailbox) -> str:
     """The name that a mail shows for *mailbox*; an address repeated as its own name is none."""
+    if not mailbox.name:
+        return ""
     name = clean(mailbox.name, _MAX_NAME).strip("'\"")
     return "" if "@" in name and " " not in name else name

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from gateway.core.domain import ascii_domain
@@ -23,6 +24,9 @@ _TOKEN = re.compile(
     r'|(?P<comment>\()|(?P<end>[,;])|(?P<group>:)|(?P<words>[^"<>(),;:]+)|(?P<junk>.)',
     re.DOTALL,
 )
+_SIMPLE = re.compile(r'([^"<>(),;:]*)(?:<([^<>"\\]*)>\s*)?')
+"""An entry without quotes and comments, as most are: its words, and what stands in angle brackets."""
+_SEPARATOR = re.compile("[,;]")
 
 
 class Mailbox(NamedTuple):
@@ -40,6 +44,7 @@ def split(address: str) -> tuple[str, str]:
     return local, domain
 
 
+@lru_cache(4096)  # bounded in length, too: what is no address is not kept
 def check_address(address: str) -> str:
     """The one way to write this address: local part in the case given, domain in lower-case A-labels.
 
@@ -53,12 +58,15 @@ def check_address(address: str) -> str:
     return f"{written}@{ascii_domain(domain)}"
 
 
+@lru_cache(4096)
 def comparison_form(address: str) -> str:
     """The form under which two spellings of one address are equal; never used for sending. Raises BadRecipient.
 
     RFC 5321 2.4 leaves the case of local parts to their hosts; no host of today gives two people the same letters.
     """
     local, domain = split(check_address(address))
+    if local.isascii():
+        return f"{local.lower()}@{domain}"
     return f"{unicodedata.normalize('NFC', unicodedata.normalize('NFC', local).lower())}@{domain}"
 
 
@@ -93,6 +101,20 @@ def mailboxes(text: str) -> tuple[Mailbox, ...]:
     Raises nothing: an entry that cannot be read has the address "", and so has all that follows an unclosed quote or bracket.
     """
     found: list[Mailbox] = []
+    for entry in _SEPARATOR.split(text):
+        match = _SIMPLE.fullmatch(entry)
+        if match is None:
+            return tuple(_any_mailboxes(text))
+        words, angle = match.groups()
+        if angle is not None:
+            found.append(Mailbox(" ".join(words.split()), angle.strip()))
+        elif address := words.strip():
+            found.append(Mailbox("", address))
+    return tuple(found)
+
+
+def _any_mailboxes(text: str) -> list[Mailbox]:
+    found: list[Mailbox] = []
     entry: list[tuple[str, str]] = []
     for kind, value in _tokens(text):
         if kind == "group":
@@ -103,7 +125,7 @@ def mailboxes(text: str) -> tuple[Mailbox, ...]:
         else:
             entry.append((kind, value))
     found.extend(_mailbox(entry))
-    return tuple(found)
+    return found
 
 
 def _tokens(text: str) -> Iterator[tuple[str, str]]:

@@ -13,9 +13,11 @@ from urllib.parse import unquote_to_bytes
 
 _WORD = re.compile(r"=\?([A-Za-z0-9._:+-]{1,40})(?:\*[A-Za-z0-9-]{0,40})?\?([BbQq])\?([^?\s]{0,4096})\?=")
 _PARAMETER = re.compile(r';\s*([^\s=;"]{1,64})\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)', re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _JOINERS = frozenset("\u200c\u200d")  # Persian, Indic scripts and emoji need them
 _MAX_FIELD, _MAX_STRUCTURED = 16 * 1024, 4 * 1024
 
+_CODEC = re.compile(r"[a-z0-9][a-z0-9._:-]{0,39}")
 _CODECS = {  # names that mails use for more than they say, as browsers read them (WHATWG Encoding 4.2)
     **dict.fromkeys(("iso-8859-1", "iso8859-1", "latin1", "latin-1", "ansi"), "cp1252"),
     **dict.fromkeys(("iso-8859-9", "latin5"), "cp1254"),
@@ -25,6 +27,7 @@ _CODECS = {  # names that mails use for more than they say, as browsers read the
     **dict.fromkeys(("iso-8859-8-i", "iso-8859-8-e"), "iso-8859-8"),
     **dict.fromkeys(("utf8mb4", "unicode-1-1-utf-8", "utf-8"), "utf-8"),
     "windows-874": "cp874",
+    "us-ascii": "us-ascii",
 }
 _NO_CHARSETS = frozenset({"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "utf_7"})
 """Codecs of Python that are no charset of a mail, or whose time is not linear."""
@@ -37,9 +40,11 @@ def decode_charset(data: bytes, charset: str) -> str | None:
     A last character that is cut in two is dropped if there is a whole one before it: only the beginning of a mail may be known.
     """
     name = charset.strip().strip("'\"").lower()
-    codec = _CODECS.get(name, name)
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._:-]{0,39}", codec) or codec.replace("-", "_") in _NO_CHARSETS:
-        return None
+    codec = _CODECS.get(name)
+    if codec is None:
+        codec = name
+        if not _CODEC.fullmatch(codec) or codec.replace("-", "_") in _NO_CHARSETS:
+            return None
     try:
         return data.decode(codec)
     except UnicodeDecodeError as error:
@@ -64,6 +69,8 @@ def decode_words(text: str) -> str:
 
     To be used on display names and subjects alone, after addresses were found: what a word says is never an address.
     """
+    if "=?" not in text:
+        return text
     parts: list[str] = []
     end, pending, charset = 0, b"", ""
     for word in _WORD.finditer(text[:_MAX_FIELD]):
@@ -106,6 +113,8 @@ def decode_base64(raw: bytes) -> bytes:
 
 def clean(text: str, longest: int = 1000) -> str:
     """*text* as one line that is safe in a mail, a page and a row: no controls, no turned direction, no half characters."""
+    if text.isprintable():  # no character to replace or to drop
+        return " ".join(text.split())[:longest].rstrip()
     kept = "".join(" " if c.isspace() or unicodedata.category(c) == "Cc" else c for c in text if not is_unsafe(c))
     return " ".join(kept.split())[:longest].rstrip()
 
@@ -120,8 +129,10 @@ def parameters(value: str) -> tuple[str, Mapping[str, str]]:
 
     Of a parameter given twice the first counts. Parts of a long one (RFC 2231 3) are put together.
     """
-    first, _, _ = value[:_MAX_FIELD].partition(";")
-    word = re.sub(r"\(.*", "", first, flags=re.DOTALL).strip().lower()
+    first, semicolon, _ = value[:_MAX_FIELD].partition(";")
+    word = first.partition("(")[0].strip().lower()
+    if not semicolon:
+        return word, {}
     found: dict[str, str] = {}
     for name, given in _given(value).items():
         found.setdefault(name.rstrip("*"), given)
@@ -152,7 +163,9 @@ def _given(value: str) -> dict[str, str]:
     for match in _PARAMETER.finditer(value[:_MAX_FIELD]):
         given = match[2].strip()
         if len(given) > 1 and given[0] == given[-1] == '"':
-            given = re.sub(r"\\(.)", r"\1", given[1:-1], flags=re.DOTALL)
+            given = given[1:-1]
+            if "\\" in given:
+                given = _ESCAPED.sub(r"\1", given)
         elif given.startswith('"'):  # the closing one was forgotten
             given = given[1:]
         found.setdefault(match[1].lower(), given)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
 
 UNKNOWN_TAG, UNAVAILABLE_TAG, LANGUAGE_CONFLICT, TOO_MANY_TAGS = (
     "unknown_tag",
@@ -24,8 +24,10 @@ MAX_TEXT = 64 * 1024
 """Characters of a letter's text that are searched for option lines."""
 _MAX_LINE = 32 * 1024
 _GROUP = re.compile(r"\[((?:[^\W_]|-)+)\]")
+_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+"""What str.splitlines ends a line at."""
 _LINE = re.compile(r"([^\W\d_]{1,20})\s*:\s*(.*)")
-_BLANKS = re.compile(r"[\s\u00a0\u2007\u202f]+")
+_ROW = re.compile(f"([^{_ENDS}]*)(?:\r\n|[{_ENDS}]|$)")
 _HIDDEN = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u200e\u200f"))
 _KEYS = {
     **dict.fromkeys(("to", "à", "a", "an"), "to"),
@@ -40,16 +42,14 @@ _LANGUAGES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """Why a letter is held. code: a constant above; word: the sender's own word, at most 64 characters."""
 
     code: str
     word: str
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One option line. key: to, post, language, or "" for a line of another name; word: that name as written."""
 
     key: str
@@ -59,11 +59,13 @@ class Line:
 
 def subject_tags(subject: str) -> list[str]:
     """The words that stand alone in square brackets: "[fr] [Paper] Notice" has "fr" and "paper"."""
-    return [word.lower() for word in _GROUP.findall(subject)]
+    return [word.lower() for word in _GROUP.findall(subject)] if "[" in subject else []
 
 
 def hide_tags(subject: str, languages: Collection[str]) -> str:
     """*subject* without its option groups. Groups that are no option stay: the sender may have meant them as words."""
+    if "[" not in subject:
+        return " ".join(subject.split())
     known = KNOWN | {language.lower() for language in languages}
     rest = _GROUP.sub(lambda group: " " if group[1].lower() in known else group[0], subject)
     return " ".join(rest.split())
@@ -75,9 +77,9 @@ def lines(text: str) -> list[Line]:
     A line that starts with blanks, or that follows one ending with a comma in a To line, continues the line before it.
     """
     found: list[Line] = []
-    for raw in text[:MAX_TEXT].splitlines():
-        line = unicodedata.normalize("NFC", raw.translate(_HIDDEN))
-        content = _BLANKS.sub(" ", line).strip()[:_MAX_LINE]
+    for raw in _rows(text[:MAX_TEXT]):
+        line = raw if raw.isascii() else unicodedata.normalize("NFC", raw.translate(_HIDDEN))
+        content = " ".join(line.split())[:_MAX_LINE]
         if not content:
             if found:
                 break
@@ -91,6 +93,14 @@ def lines(text: str) -> list[Line]:
         else:
             found.append(Line(_KEYS.get(match[1].lower(), ""), match[2], match[1]))
     return found
+
+
+def _rows(text: str) -> Iterator[str]:
+    """Like text.splitlines(), but line by line: of most texts the first one is enough."""
+    position = 0
+    while position < len(text) and (match := _ROW.match(text, position)):
+        yield match[1]
+        position = match.end()
 
 
 def _known(match: re.Match[str] | None) -> bool:
@@ -107,9 +117,11 @@ def judge(
     words: Iterable[str], languages: Collection[str], unavailable: Collection[str]
 ) -> tuple[str | None, tuple[str, ...], tuple[Problem, ...]]:
     """(language, tags, problems): what *words* ask for, each word once, in their order. Not one word is passed over."""
+    wanted = list(dict.fromkeys(word.lower() for word in words))
+    if not wanted:
+        return None, (), ()
     offered = {language.lower() for language in languages}
     tags, problems = [], []
-    wanted = list(dict.fromkeys(word.lower() for word in words))
     for word in wanted[:MAX_TAGS]:
         if word in unavailable:
             problems.append(Problem(UNAVAILABLE_TAG, word[:64]))

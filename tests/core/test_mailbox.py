@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core import mailbox
 from gateway.core.errors import BadRecipient
 from gateway.core.mailbox import Mailbox, check_address, comparison_form, mailboxes, quote, split, unquote
 
@@ -140,6 +141,32 @@ def test_a_group_of_the_standard_library() -> None:
 def test_no_list_raises(text: str) -> None:
     for box in mailboxes(text):
         assert isinstance(box, Mailbox)
+
+
+@given(st.text(max_size=60) | st.text('"\\\\<>(),;:@ a\n', max_size=30) | st.text("<>,; a@", max_size=20))
+def test_plain_lists_are_read_like_any(text: str) -> None:
+    assert list(mailboxes(text)) == mailbox._any_mailboxes(text)
+
+
+@given(st.text('aZ.@"\\\\é ', max_size=20).map(lambda text: f"{text}@Example.org") | st.text(max_size=20))
+def test_an_address_that_is_known_reads_as_before(text: str) -> None:
+    for read in (check_address, comparison_form):
+        try:
+            form = read.__wrapped__(text)
+        except BadRecipient:
+            for _ in range(2):
+                with pytest.raises(BadRecipient):
+                    read(text)
+            continue
+        assert (read(text), read(text)) == (form, form)
+
+
+def test_long_texts_are_not_kept() -> None:
+    for text in ("a" * 100_000 + "@example.org", '"' + "\\a" * 65 + '"@example.org', "a@" + "a." * 600 + "org"):
+        before = check_address.cache_info().currsize
+        with pytest.raises(BadRecipient):
+            check_address(text)
+        assert check_address.cache_info().currsize == before
 
 
 @pytest.mark.parametrize("piece", ["(", "<", '"', "\\", "(a", '<a"', '"\\', "((a)", "a:", ",", "<a@b.c>,", "a (b) "])

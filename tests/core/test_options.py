@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core import options
 from gateway.core.options import (
     LANGUAGE_CONFLICT,
     MAX_TAGS,
@@ -92,6 +93,19 @@ class TestLines:
         for line in lines(text):
             assert line.key in ("to", "post", "language", "")
             assert "\n" not in line.value
+
+
+@given(st.text(max_size=80) | st.text("a \n\r\v\f\x1c\x1d\x1e\x1f\x85\u2028\u2029", max_size=30))
+def test_rows_are_those_of_splitlines(text: str) -> None:
+    assert list(options._rows(text)) == text.splitlines()
+
+
+@given(st.text("ab \t\u00a0\u2007\u202f\u3000\x1c", max_size=30) | st.text(max_size=30))
+def test_a_subject_without_groups(subject: str) -> None:
+    """It is not searched for them, with the same result."""
+    if "[" not in subject:
+        assert options._GROUP.findall(subject) == subject_tags(subject) == []
+        assert hide_tags(subject, OFFERED) == " ".join(subject.split())
 
 
 @pytest.mark.parametrize(
