@@ -37,7 +37,7 @@ _log = structlog.get_logger("intake")
 
 @dataclass(frozen=True)
 class Terms:
-    """What a listener tells its sessions. context: for STARTTLS; keeping: messages being stored, whoever goes away."""
+    """What a listener tells its sessions. context: for STARTTLS; keeping: those that store a message just now."""
 
     listener: str
     hostname: str
