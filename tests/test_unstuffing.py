@@ -74,3 +74,16 @@ def test_a_stuffed_message_comes_out_as_it_was(raw: bytes, cuts: list[int]) -> N
     out, content, rest = _feed(_cut(wire + b".\r\nQUIT\r\n", cuts))
     assert (out, rest) == (message, b"QUIT\r\n")
     assert bool(content.broken) == (b"\0" in raw)
+
+
+@settings(deadline=None)
+@given(_WIRES)
+def test_what_is_wrong_is_told_by_counting_pairs(raw: bytes) -> None:
+    content = Unstuffer()
+    content.feed(raw.replace(b".", b"x") + b"\r\n.\r\n")
+    pairs = raw.count(b"\r\n")
+    # A CR at the end of *raw* meets the CRLF that follows, and no LF: it is bare, too.
+    wrong = [name for byte, name in ((b"\n", "Bare LF"), (b"\r", "Bare CR")) if raw.count(byte) != pairs]
+    if b"\0" in raw:
+        wrong.append("NUL byte")
+    assert content.broken[:8].rstrip(":") == (wrong[0] if wrong else "")[:8]

@@ -49,7 +49,8 @@ class Unstuffer:
     def feed(self, data: bytes) -> bytes:
         """The plain content that is certain after *data*."""
         data = self._carry + data if self._carry else data
-        end = data.find(_END)
+        dot = data.find(b"\r\n.")  # as a rule there is none but that of the end
+        end = data.find(_END, dot) if dot >= 0 else -1
         if end >= 0:
             self.ended = True
             data, self.rest, self._carry = data[: end + 2], data[end + len(_END) :], b""
@@ -60,7 +61,7 @@ class Unstuffer:
         if not self.broken:
             self.broken = _fault(data)
         # Each dot after a CRLF goes once (RFC 5321 4.5.2); the carried bytes keep a CRLF and its dot in one piece.
-        plain = data.replace(b"\r\n.", b"\r\n")
+        plain = data if dot < 0 or dot == end else data.replace(b"\r\n.", b"\r\n")
         if self._virtual and plain:
             plain, self._virtual = plain[self._virtual :], 0
         return plain
@@ -76,17 +77,15 @@ def _beginning_of_end(data: bytes) -> bytes:
 
 def _fault(data: bytes) -> str:
     """What is wrong with these bytes, which hold no half CRLF."""
-    lines = data.count(b"\r\n")
-    if len(data) - len(data.translate(None, b"\r\n\0")) == 2 * lines:
-        return ""  # every CR and LF is one of a pair, and there is no NUL: two passes in C
-    if data.count(b"\n") != lines:
+    text = data.replace(b"\r\n", b"")
+    if b"\n" in text:
         return (
             "Bare LF: every line must end with CRLF, and nothing was changed for you."
             " With curl add --crlf; a file needs unix2dos first"
         )
-    if data.count(b"\r") != lines:
+    if b"\r" in text:
         return "Bare CR: every line must end with CRLF, and nothing was changed for you"
-    return "NUL byte: encode binary content, such as in base64"
+    return "NUL byte: encode binary content, such as in base64" if b"\0" in text else ""
 
 
 async def receive(inbox: Inbox, sink: Sink, limit: int) -> None:
@@ -103,7 +102,9 @@ async def receive(inbox: Inbox, sink: Sink, limit: int) -> None:
         if size > patience:
             raise Gone
         if not content.broken and size <= limit:
-            await writer.add(plain)
+            writer.add(plain)
+            if writer.held >= _BIT:
+                await writer.hand_over()
     inbox.push_back(content.rest)
     if size > limit:
         raise TooBig(f"The message is larger than this gateway takes ({limit} bytes).")
@@ -118,25 +119,23 @@ class _Writer:
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._parts: list[bytes] = []
-        self._held = self._written = 0
+        self.held = self._written = 0
         self._error: PliError | None = None
 
-    async def add(self, data: bytes) -> None:
+    def add(self, data: bytes) -> None:
         if self._error is None:
             self._parts.append(data)
-            self._held += len(data)
-            if self._held >= _BIT:
-                await self._hand_over()
+            self.held += len(data)
 
     async def finish(self) -> None:
-        await self._hand_over()
+        await self.hand_over()
         if self._error is not None:
             raise self._error
 
-    async def _hand_over(self) -> None:
+    async def hand_over(self) -> None:
         data = b"".join(self._parts)
         self._parts.clear()
-        self._held = 0
+        self.held = 0
         self._written += len(data)
         try:
             if self._written <= _SMALL:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gateway.core.errors import Refused
 from storage.blobs import Spool
@@ -22,8 +22,7 @@ class Account:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(NamedTuple):
     """One RCPT. address: as written between the brackets. notify and orcpt: as given (RFC 3461 4.1, 4.2), or None."""
 
     address: str
@@ -31,8 +30,7 @@ class Recipient:
     orcpt: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """One mail transaction. mail_from: "" for the null reverse-path. envid and ret: RFC 3461 4.3, 4.4, decoded, or None."""
 
     mail_from: str
@@ -42,8 +40,7 @@ class Envelope:
     smtputf8: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a mail came from: what the session knows of its peer (R16)."""
 
     peer: str  # address of the peer, without its port
@@ -63,8 +60,7 @@ class Origin:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What a deposit became. letters: in the order of its recipients. held: something is missing."""
 
     deposit: str

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import structlog
 
@@ -32,6 +34,27 @@ from storage.rows import IntentRow
 
 _log = structlog.get_logger("door")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_MANY = 64
+"""So many of the largest messages do not come within _FRESH: a disk with room for them is not looked at mail by mail."""
+_FRESH = 1.0
+
+
+class _Room:
+    """How many of the largest messages a disk has room for. Where that is many, the answer counts for a second."""
+
+    def __init__(self) -> None:
+        self._left, self._until = 0, 0.0
+
+    def left(self, directory: Path, largest: int) -> int:
+        """Raises OurFault where nobody can say."""
+        now = time.monotonic()
+        if self._left < _MANY or now >= self._until:
+            try:
+                room = os.statvfs(directory)
+            except OSError as error:
+                raise OurFault(detail=str(error)) from error
+            self._left, self._until = room.f_bavail * room.f_frsize // largest, now + _FRESH
+        return self._left
 
 
 @dataclass(frozen=True)
@@ -45,6 +68,7 @@ class Door:
     postoffice: PostOffice
     router: Router
     sound: Callable[[], bool]
+    _room: _Room = field(default_factory=_Room)
 
     @ours
     async def authenticate(self, username: str, password: str) -> Account:
@@ -72,11 +96,7 @@ class Door:
 
     def spool(self) -> Spool:
         """Where the next message goes. Raises StorageFull early, before megabytes have travelled."""
-        try:
-            room = os.statvfs(self.office.blobs.directory)
-        except OSError as error:
-            raise OurFault(detail=str(error)) from error
-        if room.f_bavail * room.f_frsize < 2 * self.office.settings.smtp.max_bytes:
+        if self._room.left(self.office.blobs.directory, self.office.settings.smtp.max_bytes) < 2:
             raise StorageFull
         return self.office.blobs.spool()
 

@@ -24,9 +24,12 @@ class LineTooLong(Exception):
 
 
 class Inbox:
-    """flush: called before each wait for the peer, so that answers to pipelined commands leave together (RFC 2920 3.2)."""
+    """flush: called before each wait for the peer, so that answers to pipelined commands leave together (RFC 2920 3.2).
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, flush: Callable[[], Awaitable[None]]) -> None:
+    It gives what is to be awaited before, or as good as always None.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, flush: Callable[[], Awaitable[None] | None]) -> None:
         self.transport: asyncio.Transport | None = None
         self.waiting_since: float | None = None
         """When the session began to wait for the peer (loop time); None while the peer waits for us."""
@@ -45,7 +48,8 @@ class Inbox:
         if self._size > _HIGH and not self._paused and self.transport is not None:
             self._paused = True
             self.transport.pause_reading()
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def feed_eof(self) -> None:
         self._ended = True
@@ -68,12 +72,12 @@ class Inbox:
     async def line(self, limit: int, limits: Callable[[bytes], int] | None = None) -> bytes:
         """The next line, without its end; a bare LF is taken as one, outside of content it can smuggle nothing.
 
-        limits: the limit for a line that begins so, where it is not *limit*. Raises LineTooLong, Gone.
+        limits: the limit for a line that begins so, *limit* or more. Raises LineTooLong, Gone.
         """
         since = self._loop.time()
         while (end := self._front.find(b"\n", self._at)) < 0:
             start = self._front[self._at :]
-            if len(start) > (limits(start) if limits else limit):
+            if len(start) > limit and (limits is None or len(start) > limits(start)):
                 await self._drop_line(since)
                 raise LineTooLong
             await self._fill(since)
@@ -81,7 +85,7 @@ class Inbox:
         line = self._front[self._at : end]
         self._took(end + 1 - self._at)
         self._at = end + 1
-        if len(line) > (limits(line) if limits else limit):
+        if len(line) > limit and (limits is None or len(line) > limits(line)):
             raise LineTooLong
         return line[:-1] if line.endswith(b"\r") else line
 
@@ -114,7 +118,8 @@ class Inbox:
             return
         self.waiting_since = since
         try:
-            await self._flush()
+            if (flushing := self._flush()) is not None:
+                await flushing
             while not self._more:
                 if self._ended:
                     raise Gone
@@ -125,7 +130,8 @@ class Inbox:
 
     def _took(self, count: int) -> None:
         self._size -= count
-        self._resume()
+        if self._paused:
+            self._resume()
 
     def _resume(self) -> None:
         if self._paused and self._size < _LOW and self.transport is not None:

@@ -186,7 +186,7 @@ class Listeners:
             _log.info("no connection", peer=session.peer, listener=name, reason=str(error))
             return
         self._sessions.add(session)
-        await session.work
+        await asyncio.shield(session.work)  # whoever cancels us must not cancel what is being stored
         await session.closed.wait()
 
     def _done(self, task: asyncio.Task[None]) -> None:

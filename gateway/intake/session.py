@@ -280,8 +280,9 @@ class Session(Wire):
             self.in_content = False
 
     async def kept(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Await *work* that goes on to its end though this session may not."""
-        task = asyncio.create_task(work)
-        self.terms.keeping.add(task)
-        task.add_done_callback(self.terms.keeping.discard)
-        return await asyncio.shield(task)
+        """Await *work* that goes on to its end though the peer goes away: nobody cancels a session (listener.py)."""
+        self.terms.keeping.add(self.work)
+        try:
+            return await work
+        finally:
+            self.terms.keeping.discard(self.work)

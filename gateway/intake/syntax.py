@@ -9,15 +9,19 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _PATH = re.compile(rf"<((?:{_QUOTED}|[^<>\"])*)>(?:\s+(.*))?\Z")
 _BARE = re.compile(r"([^<>\s]+)(?:\s+(.*))?\Z")
 _ROUTE = re.compile(r"@[^:\s]+:")
 _KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*\Z")
+_SIZE = re.compile(r"[0-9]{1,20}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HEX = re.compile(r"\+([0-9A-F]{2})")
 _UNITEXT = re.compile(r"\\x\{(0[1-9A-F]|10|20|2B|3D|7F|5C|[1-9A-F][0-9A-F]{1,5})\}")
+_OF_MAIL = frozenset({"SIZE", "BODY", "SMTPUTF8", "AUTH", "RET", "ENVID"})
+_OF_RCPT = frozenset({"NOTIFY", "ORCPT"})
 _NOTIFY = frozenset({"SUCCESS", "FAILURE", "DELAY"})
 
 
@@ -29,12 +33,11 @@ class BadSyntax(Exception):
         self.reply = reply
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
+class Path(NamedTuple):
     """A path and what follows it. address: as written, "" for the null path. parameters: by upper-case keyword."""
 
     address: str
-    parameters: dict[str, str] = field(default_factory=dict)
+    parameters: dict[str, str]
 
 
 def read_path(keyword: str, argument: str) -> Path:
@@ -50,7 +53,7 @@ def read_path(keyword: str, argument: str) -> Path:
     address = found[1].strip()
     if route := _ROUTE.match(address):
         address = address[route.end() :]  # RFC 5321 C: routes are read and ignored
-    if any(c < " " or c == "\x7f" for c in address):
+    if _CONTROL.search(address):
         raise BadSyntax(f"553 {code} The address holds control characters")
     return Path(address, _parameters(found[2] or ""))
 
@@ -66,8 +69,7 @@ def _parameters(text: str) -> dict[str, str]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class MailParameters:
+class MailParameters(NamedTuple):
     size: int | None = None
     smtputf8: bool = False
     ret: str | None = None
@@ -77,7 +79,7 @@ class MailParameters:
 def read_mail_parameters(given: dict[str, str]) -> MailParameters:
     """SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), AUTH (RFC 4954 5), RET and ENVID (RFC 3461). Raises BadSyntax."""
     size = given.get("SIZE")
-    if size is not None and not re.fullmatch(r"[0-9]{1,20}", size):
+    if size is not None and not _SIZE.fullmatch(size):
         raise BadSyntax("501 5.5.4 SIZE is a number of bytes")
     if given.get("BODY", "7BIT").upper() not in ("7BIT", "8BITMIME"):
         raise BadSyntax("501 5.5.4 BODY is 7BIT or 8BITMIME")
@@ -88,7 +90,7 @@ def read_mail_parameters(given: dict[str, str]) -> MailParameters:
         raise BadSyntax("501 5.5.4 RET is FULL or HDRS")
     envid = given.get("ENVID")
     # AUTH= is read and not believed: who submits is who logged in (RFC 4954 5).
-    _refuse_others(given, {"SIZE", "BODY", "SMTPUTF8", "AUTH", "RET", "ENVID"})
+    _refuse_others(given, _OF_MAIL)
     return MailParameters(
         size=None if size is None else int(size),
         smtputf8="SMTPUTF8" in given,
@@ -110,12 +112,12 @@ def read_rcpt_parameters(given: dict[str, str]) -> tuple[str | None, str | None]
         if not semicolon or not _KEYWORD.match(kind) or not address:
             raise BadSyntax("501 5.5.4 ORCPT looks like rfc822;jane.doe@example.org")
         orcpt = f"{kind.lower()};{_decoded('ORCPT', address, 500, utf8=kind.lower() == 'utf-8')}"
-    _refuse_others(given, {"NOTIFY", "ORCPT"})
+    _refuse_others(given, _OF_RCPT)
     return notify, orcpt
 
 
-def _refuse_others(given: dict[str, str], known: set[str]) -> None:
-    if others := sorted(set(given) - known):
+def _refuse_others(given: dict[str, str], known: frozenset[str]) -> None:
+    if others := sorted(given.keys() - known):
         raise BadSyntax(f"555 5.5.4 Parameter {others[0][:64]} is not supported here")  # RFC 5321 4.1.1.11
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import structlog
 from aiosmtpd.smtp import SMTP
@@ -37,7 +37,7 @@ _log = structlog.get_logger("intake")
 
 @dataclass(frozen=True)
 class Terms:
-    """What a listener tells its sessions. context: for STARTTLS; keeping: messages being stored, whoever goes away."""
+    """What a listener tells its sessions. context: for STARTTLS; keeping: those that store a message just now."""
 
     listener: str
     hostname: str
@@ -47,11 +47,26 @@ class Terms:
     keeping: set[asyncio.Task[Any]] = field(default_factory=set)
 
 
+class _NoHandler:
+    """The base class would ask it what it handles, and look through the names of whatever stands here."""
+
+    def __dir__(self) -> Iterable[str]:
+        return ()
+
+
+_NO_HANDLER = _NoHandler()
+
+
 class Wire(SMTP):
     """peer: address without port. refusal: a reply that takes the place of the greeting; the connection then closes."""
 
+    _verbs: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        cls._verbs = tuple(name for name in dir(cls) if name.startswith("smtp_"))
+
     def __init__(self, terms: Terms, peer: str, loop: asyncio.AbstractEventLoop, refusal: str = "") -> None:
-        super().__init__(None, hostname=terms.hostname, loop=loop, timeout=terms.limits.timeout)
+        super().__init__(_NO_HANDLER, hostname=terms.hostname, loop=loop, timeout=terms.limits.timeout)
         self.terms, self.peer = terms, peer
         self.inbox = Inbox(loop, self.flush)
         self.in_content = False
@@ -60,6 +75,7 @@ class Wire(SMTP):
         """Such as "TLSv1.3 TLS_AES_256_GCM_SHA384"; None in the clear."""
         self._refusal = refusal
         self._out: list[bytes] = []
+        self._socket = cast("asyncio.Transport", None)  # connection_made brings it
         self._mistakes, self._idle = _MISTAKES, _IDLE
         self._leaving, self._said_goodbye = "", False
         self._watch: asyncio.TimerHandle | None = None
@@ -74,14 +90,15 @@ class Wire(SMTP):
     def refused(self) -> bool:
         return bool(self._refusal)
 
-    @property
-    def _socket(self) -> asyncio.Transport:
-        return cast("asyncio.Transport", self.transport)  # uvloop's is one in all but its class
+    def __dir__(self) -> Iterable[str]:
+        """The verbs alone: the base class looks for them among our names at each connection, two times through all."""
+        return self._verbs
 
     # The transport's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.inbox.transport = cast("asyncio.Transport", transport)
+        # uvloop's is an asyncio.Transport in all but its class
+        self._socket = self.inbox.transport = cast("asyncio.Transport", transport)
         super().connection_made(transport)
         self.tls = _tls(self._socket)
         self._watch = self.loop.call_later(self._timeout_duration, self._look)
@@ -188,18 +205,22 @@ class Wire(SMTP):
             _log.warning("not taken", peer=self.peer, reply=error.smtp_reply, detail=error.detail)
         self.reply(error.smtp_reply)
 
-    async def flush(self) -> None:
+    def flush(self) -> Awaitable[None] | None:
+        """Let the replies leave, in one write. Gives what to await where the peer does not read them."""
         if self._out:
             data = b"".join(self._out)
             self._out.clear()
             if not self._socket.is_closing():
                 self._socket.write(data)
-                if not self._socket.get_write_buffer_size():
-                    return  # as good as always: nothing to wait for
-                try:
-                    await self._writer.drain()
-                except ConnectionError as error:
-                    raise Gone from error
+                if self._socket.get_write_buffer_size():
+                    return self._drain()
+        return None
+
+    async def _drain(self) -> None:
+        try:
+            await self._writer.drain()
+        except ConnectionError as error:
+            raise Gone from error
 
     # The session
 
@@ -243,22 +264,12 @@ class Wire(SMTP):
         elif method is None:
             self.mistake("500 5.5.1 Unknown command" if verb else "500 5.5.2 Empty command")
         else:
-            await self._do(method, argument)
-
-    async def _do(self, method: Any, argument: bytes) -> None:
-        try:
-            text = argument.decode("utf-8").strip()
-        except UnicodeDecodeError:
-            if method not in (self._smtp_methods["EHLO"], self._smtp_methods["HELO"]):
-                self.mistake("501 5.5.2 Commands are ASCII or UTF-8")
-                return
-            text = argument.decode("utf-8", "replace").strip()
-        try:
-            await method(text)
-        except Gone:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the peer gets a reply that he may try again
-            self.refuse(error)
+            try:
+                await method(_text(argument, careless=verb in ("EHLO", "HELO")))
+            except Gone:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, the peer gets a reply that he may try again
+                self.refuse(error)
 
     async def start_tls(self, context: ssl.SSLContext) -> None:
         """The handshake after STARTTLS; what came in the clear before it is forgotten (RFC 3207 4.2)."""
@@ -282,7 +293,7 @@ class Wire(SMTP):
             raise Gone from error
         if secured is None:
             raise Gone
-        self.transport = self.inbox.transport = secured
+        self.transport = self._socket = self.inbox.transport = secured
         self.tls = _tls(secured)
         self._writer._transport = secured  # type: ignore[attr-defined]  # noqa: SLF001 - as the base class does it
 
@@ -290,6 +301,14 @@ class Wire(SMTP):
 def _tls(transport: asyncio.Transport) -> str | None:
     secured = transport.get_extra_info("ssl_object")
     return None if secured is None else f"{secured.version()} {secured.cipher()[0]}"
+
+
+def _text(argument: bytes, *, careless: bool) -> str:
+    """What follows a verb. careless: what is not UTF-8 is no reason to turn the peer away."""
+    try:
+        return argument.decode("utf-8", "replace" if careless else "strict").strip()
+    except UnicodeDecodeError as error:
+        raise BadSyntax("501 5.5.2 Commands are ASCII or UTF-8") from error
 
 
 def _limit(line: bytes) -> int:
