@@ -8,7 +8,6 @@ are refused (R17). Not here: SMTP (intake/), what happens to a letter afterwards
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,6 +24,7 @@ from gateway.office import Office
 from gateway.postoffice import NOTICE, STATUS
 from gateway.register import Deposited, Entry, Exists, Mail, Opening
 from storage.blobs import Placed, Spool
+from storage.ids import new_id
 from storage.rows import DepositRow, LetterRow
 
 _QUICK = 32 * 1024
@@ -110,7 +110,7 @@ class Deposits:
     async def _open(self, mail: _Mail) -> Receipt:
         placed = await self.office.blobs.place(mail.spool)
         row = DepositRow(
-            id=secrets.token_hex(16),
+            id=new_id(),
             account_id=mail.account.id,
             message_index=mail.message_index,
             content_index=mail.content_index,
@@ -177,7 +177,7 @@ class Deposits:
         return Opening(row, [Entry(event, state, mail.at, facts)], mails)
 
     def _letter(self, mail: _Mail, deposit_id: str, to: Addressee, state: State) -> LetterRow:
-        letter_id, profile = secrets.token_hex(16), self.office.profile
+        letter_id, profile = new_id(), self.office.profile
         held = state is State.HELD
         consignment = random_reference(16)
         return LetterRow(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,7 @@ class Office:
         """A new Message-ID; mails to recipients never name the domain of senders' business (CPCE R.53-3 I)."""
         gateway = self.settings.gateway
         domain = gateway.notice_domain if to_recipient else gateway.domain
-        return f"<{secrets.token_hex(16)}@{domain}>"
+        return f"<{os.urandom(16).hex()}@{domain}>"
 
     def link(self, token: str) -> str:
         return f"{self.settings.gateway.public_url.rstrip('/')}/l/{token}"

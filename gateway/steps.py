@@ -5,7 +5,7 @@ Not here: writing them (register.py), deciding them (postoffice.py, deposits.py)
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +15,7 @@ from gateway.core.evidence import Place, canonical, commitment, digest, instant,
 from gateway.core.letter import Event, State
 from storage import outbox
 from storage.blobs import Placed
+from storage.ids import new_id
 from storage.rows import CodeRow, DepositRow, LetterRow, NewEvidence
 
 
@@ -123,7 +124,7 @@ def evidence_of(
         stated = {**subject, "deposited_at": instant(deposited) if deposited else None}
         private, private_digest = _private(entry.private)
         record = make_record(stated, place, entry.event, entry.state, entry.at, entry.facts, private_digest)
-        salt, record_digest = secrets.token_bytes(32), digest(record)
+        salt, record_digest = os.urandom(32), digest(record)
         made.append(
             NewEvidence(
                 letter_id=chain,
@@ -146,7 +147,7 @@ def _private(facts: Mapping[str, Any] | None) -> tuple[bytes | None, str | None]
     """Facts for a dispute only, as bytes with a salt of their own, and the digest of those bytes for the record."""
     if facts is None:
         return None, None
-    body = canonical({"salt": secrets.token_hex(32), "facts": dict(facts)})
+    body = canonical({"salt": os.urandom(32).hex(), "facts": dict(facts)})
     return body, digest(body)
 
 
@@ -166,7 +167,7 @@ def intents_of(letter_id: str, made: Sequence[NewEvidence], mails: Sequence[Mail
     rows = []
     for mail in mails:
         n = made[mail.entry].n if made else 0
-        intent_id = secrets.token_hex(16)
+        intent_id = new_id()
         # At most one mail of a kind for one piece of evidence; what speaks of none (a code) is single by itself.
         dedupe = f"{letter_id}:{mail.kind}:{mail.key or n or intent_id}"
         rows.append(

@@ -32,9 +32,9 @@ IN_ORDER = ("status",)
 """Kinds of mail that tell a story: they are first tried in the order of the evidence they speak of."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NewIntent:
-    """A mail to be owed. dedupe: a text that no other intent has; a second one with it is not added."""
+    """A mail to be owed; nobody changes one. dedupe: a text that no other intent has; a second one with it is not added."""
 
     id: str
     letter_id: str
@@ -43,14 +43,14 @@ class NewIntent:
     dedupe: str
     message_id: str
     due_at: datetime
-    details: Mapping[str, Any]
+    details: dict[str, Any]
 
 
 def new_intents(vault: Vault, rows: Sequence[NewIntent], now: datetime) -> Rows:
     """To be inserted in the transaction that makes the mails owed; a dedupe that exists is a conflict."""
     return _NEW, [
         (row.id, row.letter_id, row.kind, row.n, row.dedupe, row.message_id, DUE, 0, now, row.due_at,
-         vault.seal_json(dict(row.details), f"intent/{row.id}"))
+         vault.seal_json(row.details, f"intent/{row.id}"))
         for row in rows
     ]  # fmt: skip
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import json
-import secrets
+import os
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -20,6 +20,8 @@ CHUNK = 65536
 _TAG = 16
 _NONCE = 12
 _STREAM_SALT = 16
+_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True)
+"""Kept, as json.dumps would make one for each value."""
 
 
 class Sealed(Exception):
@@ -43,7 +45,7 @@ class Vault:
         return _decrypt(self._columns, sealed, context)
 
     def seal_json(self, value: object, context: str) -> bytes:
-        return self.seal(json.dumps(value, separators=(",", ":"), ensure_ascii=True).encode(), context)
+        return _encrypt(self._columns, _JSON.encode(value).encode(), context)
 
     def open_json(self, sealed: bytes, context: str) -> dict[str, Any]:
         return cast("dict[str, Any]", json.loads(self.open(sealed, context)))
@@ -64,14 +66,14 @@ class Vault:
 
 
 def new_data_key() -> bytes:
-    return secrets.token_bytes(32)
+    return os.urandom(32)
 
 
 class StreamSealer:
     """Encrypts a stream in chunks (the STREAM construction: counter nonces, a last-chunk mark, a key for this stream alone)."""
 
     def __init__(self, data_key: bytes) -> None:
-        self._salt = secrets.token_bytes(_STREAM_SALT)
+        self._salt = os.urandom(_STREAM_SALT)
         self._aead = AESGCM(_stream_key(data_key, self._salt))
         self._counter = 0
         self._pending = bytearray()
@@ -80,21 +82,26 @@ class StreamSealer:
     def update(self, data: bytes) -> bytes:
         """Take plaintext; return what ciphertext is complete."""
         self._pending += data
-        out = bytearray() if self._begun else bytearray(self._salt)
-        self._begun = True
+        if len(self._pending) <= CHUNK:  # nothing is complete yet, as in most mails to their end
+            return self._begin()
+        out = bytearray(self._begin())
         # A full chunk waits until more follows: only then it is known not to be the last.
-        whole = max(0, (len(self._pending) - 1) // CHUNK) * CHUNK
+        whole = (len(self._pending) - 1) // CHUNK * CHUNK
         with memoryview(self._pending) as view:
             for at in range(0, whole, CHUNK):
-                out += self._chunk(bytes(view[at : at + CHUNK]), last=False)
+                out += self._chunk(view[at : at + CHUNK], last=False)
         del self._pending[:whole]
         return bytes(out)
 
     def finish(self) -> bytes:
-        head = b"" if self._begun else self._salt
-        return head + self._chunk(bytes(self._pending), last=True)
+        return self._begin() + self._chunk(self._pending, last=True)
 
-    def _chunk(self, plain: bytes, *, last: bool) -> bytes:
+    def _begin(self) -> bytes:
+        """What goes before the next piece: the salt before the first."""
+        head, self._begun = b"" if self._begun else self._salt, True
+        return head
+
+    def _chunk(self, plain: bytes | bytearray | memoryview, *, last: bool) -> bytes:
         sealed = self._aead.encrypt(_stream_nonce(self._counter, last=last), plain, None)
         self._counter += 1
         return sealed
@@ -132,7 +139,7 @@ def _derive(master: bytes, purpose: bytes) -> bytes:
 
 
 def _encrypt(aead: AESGCM, plain: bytes, context: str) -> bytes:
-    nonce = secrets.token_bytes(_NONCE)
+    nonce = os.urandom(_NONCE)
     return nonce + aead.encrypt(nonce, plain, context.encode())
 
 

@@ -22,6 +22,11 @@ FORMAT = "pli-evidence-1"
 GENESIS = "0" * 64
 """`previous` of a letter's first record."""
 
+_DEEPEST = 16
+"""How deep a value in a record may be nested."""
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False)
+"""Kept, as json.dumps would make one for each record. A value that holds itself is too deep and never comes here."""
+
 _ETSI = "http://uri.etsi.org/19522/Event/"  # EN 319 522-3 Table 2
 _OWN = "urn:pli:event:"
 
@@ -63,24 +68,25 @@ def canonical(value: object) -> bytes:
     """
     _plain(value, 0)
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        return _JSON.encode(value).encode()
     except UnicodeEncodeError as error:
         raise Broken("a text holds half a surrogate pair") from error
 
 
 def _plain(value: object, depth: int) -> None:
-    if depth > 16:
+    if depth > _DEEPEST:
         raise Broken("nested too deeply")
     if value is None or isinstance(value, (str, bool)):
         return
     if isinstance(value, int):
         if abs(value) >= 2**53:
             raise Broken("a number is too large")
-    elif isinstance(value, Mapping):
+    elif isinstance(value, (dict, Mapping)):  # dict by itself, as the look at an abstract class is dear
         for key, item in value.items():
             if not isinstance(key, str) or not key.isascii():
                 raise Broken("a key is not an ASCII text")
-            _plain(item, depth + 1)
+            if type(item) is not str or depth == _DEEPEST:  # most values are texts, which need no call to be plain
+                _plain(item, depth + 1)
     elif isinstance(value, (list, tuple)):
         for item in value:
             _plain(item, depth + 1)
@@ -134,7 +140,7 @@ class Place:
         return self.chain[-1] if self.chain else GENESIS
 
     def then(self, record_digest: str) -> Place:
-        return replace(self, chain=(*self.chain, record_digest))
+        return Place((*self.chain, record_digest))
 
 
 def make_record(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import string
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
+from enum import IntEnum, StrEnum
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -322,3 +325,93 @@ class TestReplay:
             facts = WINDOW if event is Event.NOTICE_TAKEN else ASKED if event in (Event.ACCEPT, Event.REFUSE) else {}
             steps.append((event, state, at, facts))
         assert replay(check_chain(_chain(*steps))) == state
+
+
+# -- the fast way to canonical bytes says what the plain one says -----------------------------------------------------------
+
+
+class _Text(StrEnum):
+    ONE = "one"
+
+
+class _Number(IntEnum):
+    ONE = 1
+    LARGE = 2**53
+
+
+def _by_the_letter(value: object) -> bytes:
+    """`canonical` without anything that makes it fast."""
+    _check(value, 0)
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Broken("a text holds half a surrogate pair") from None
+
+
+def _check(value: object, depth: int) -> None:
+    if depth > 16:
+        raise Broken("nested too deeply")
+    if value is None or isinstance(value, (str, bool)):
+        return
+    if isinstance(value, int):
+        if abs(value) >= 2**53:
+            raise Broken("a number is too large")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str) or not key.isascii():
+                raise Broken("a key is not an ASCII text")
+            _check(item, depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _check(item, depth + 1)
+    else:
+        raise Broken(f"a {type(value).__name__} has no place in a record")
+
+
+def _outcome(make: Callable[[object], bytes], value: object) -> object:
+    try:
+        return make(value)
+    except (Broken, TypeError) as error:
+        return type(error), str(error)
+
+
+_LEAVES = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.binary(max_size=2)
+    | st.sampled_from([*_Text, *_Number, 2**53 - 1, 2**53, -(2**53), "\ud800", "caf\u00e9", "\u2028", AT])
+)  # fmt: skip
+_KEYS = st.text(max_size=4) | st.sampled_from([_Text.ONE, 1, None, "\udc80"])
+ANYTHING = st.recursive(
+    _LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(st.text(string.ascii_letters, max_size=4), inner, max_size=3)
+        | st.dictionaries(_KEYS, inner, max_size=3)
+        | st.dictionaries(st.text(string.ascii_letters, max_size=4), inner, max_size=2).map(MappingProxyType)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300)
+@given(PLAIN | ANYTHING)
+def test_canonical_bytes_and_rejects_are_those_of_the_plain_way(value: object) -> None:
+    assert _outcome(canonical, value) == _outcome(_by_the_letter, value)
+
+
+@given(
+    st.sampled_from(["x", 1, None, True, 1.5, 2**53, {}, [], {"k": "v"}, {"k": 1}, ["x"], {"é": 1}]),
+    st.lists(st.sampled_from("{["), min_size=12, max_size=18),
+)
+def test_deep_values_are_taken_or_refused_as_the_plain_way_does(leaf: object, wrappings: list[str]) -> None:
+    value = leaf
+    for wrapping in wrappings:
+        value = {"k": value} if wrapping == "{" else [value]
+    assert _outcome(canonical, value) == _outcome(_by_the_letter, value)
+
+
+def test_a_value_that_holds_itself_is_too_deep() -> None:
+    value: list[object] = []
+    value.append(value)
+    with pytest.raises(Broken, match="deep"):
+        canonical(value)

@@ -136,3 +136,10 @@ def test_two_streams_of_one_key_do_not_mix() -> None:
     assert one != two
     with pytest.raises(Sealed):
         open_stream(key, one[: 16 + CHUNK + 16] + two[16 + CHUNK + 16 :])
+
+
+def test_nothing_comes_out_before_a_chunk_is_known_not_to_be_the_last() -> None:
+    sealer = StreamSealer(new_data_key())
+    assert [len(sealer.update(part)) for part in (b"", b"x", b"x" * (CHUNK - 1), b"x")] == [16, 0, 0, CHUNK + 16]
+    assert len(sealer.finish()) == 1 + 16
+    assert len(StreamSealer(new_data_key()).finish()) == 16 + 16
