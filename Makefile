@@ -1,7 +1,10 @@
 # What a person types: make test, make demo. Everything else serves these two.
 # Needs Python 3.11 or newer with venv (Debian: apt-get install python3-venv gnupg). Only pip goes to the network, once.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+# The system's own Python first: distributions build it with profiles, which makes it half as fast again as one built by hand.
+FIT = import ensurepip, sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in /usr/bin/python3 python3.11 python3.12 python3.13 python3; do \
+  command -v $$python >/dev/null && $$python -c '$(FIT)' 2>/dev/null && command -v $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -58,7 +61,8 @@ diagram: $(READY)
 
 # The environment follows requirements.lock; pip refuses whatever has another hash. The command pli then works from anywhere.
 $(READY): requirements.lock
-	@test -n "$(PYTHON)" || { echo "make: no python3 found; install Python 3.11 or newer, or give PYTHON=..."; exit 1; }
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer with venv found (Debian: apt-get install python3-venv); or give PYTHON=..."; \
+	  exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "make: $(PYTHON) is older than 3.11; give PYTHON=..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "make: no venv; Debian: apt-get install python3-venv"; exit 1; }
