@@ -128,9 +128,9 @@ _EVIL = {
 @pytest.mark.parametrize("name", _EVIL)
 def test_no_bounce_takes_long(name: str) -> None:
     """One mail to a return address must not hold up anything."""
-    begin = time.perf_counter()
+    begin = time.process_time()
     read_bounce(_EVIL[name])
-    assert time.perf_counter() - begin < 0.5
+    assert time.process_time() - begin < 0.5
 
 
 def test_many_parts_and_depth_end_soon() -> None:

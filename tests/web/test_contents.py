@@ -74,9 +74,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_mails_are_read_in_a_moment(name: str) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     everything(HOSTILE[name])
-    assert time.perf_counter() - begin < 3.0
+    assert time.process_time() - begin < 3.0
 
 
 _PIECES = [
