@@ -203,7 +203,8 @@ async def intent(vault: Vault, **where: Any) -> IntentRow | None:
 
 async def intents(vault: Vault, *conditions: Q, **where: Any) -> list[IntentRow]:
     return [
-        _intent(vault, row) for row in await Intent.filter(*conditions, **where).order_by("created_at").values(*_INTENT)
+        _intent(vault, row)
+        for row in await Intent.filter(*conditions, **where).order_by("created_at", "id").values(*_INTENT)
     ]
 
 
