@@ -272,7 +272,8 @@ def test_few_descriptors(gateway: Scene) -> None:
             before = cpu_seconds(gateway.pid)
             time.sleep(3)
             assert cpu_seconds(gateway.pid) - before < 1.5, "it spins"
-            assert gateway.hand_in(message_id, timeout=3)[0] in (0, 421, 451, 452)
+            # 250 where a session of an earlier test has ended meanwhile and left its descriptor.
+            assert gateway.hand_in(message_id, timeout=3)[0] in (0, 250, 421, 451, 452)
         # The connections are gone, and with them the want.
         gateway.until_taken(message_id, 30)
     gateway.deposit()
