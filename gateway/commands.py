@@ -65,9 +65,8 @@ def account_add(
         now = found.office.clock.now()
         if given is not None:
             found.accounts.check_given(given)  # before an account exists that nobody could use
-        async with (
-            found.database.transaction()
-        ):  # an account without a password would be of no use, and its address taken
+        # An account without a password would be of no use, and its address taken.
+        async with found.database.transaction():
             account_id = await found.accounts.open(address, name, now, language=language)
             password = await found.accounts.make_password(account_id, "first", now, given)
         made = {"id": account_id, "address": address, "name": name}

@@ -75,9 +75,8 @@ class Deposits:
             except Exists as error:
                 known = await self._known(mail)  # a retry, or a parallel session made the same deposit or letter
                 if known is None:
-                    raise OurFault(
-                        detail=error.detail
-                    ) from error  # not the deposit: some other row could not be written
+                    # Not the deposit: some other row could not be written.
+                    raise OurFault(detail=error.detail) from error
         raise OurFault(detail="the deposit kept changing")
 
     async def _known(self, mail: _Mail) -> DepositRow | None:

@@ -13,15 +13,19 @@ from typing import Any, ParamSpec, TypeVar
 from gateway.core.errors import OurFault, PliError, StorageFull
 from storage.failures import Failure, Full
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
 def fault(error: Exception) -> PliError:
     """The error of ours that a failure of the database or its disk, or anything else unforeseen in it, is to a caller."""
-    full = isinstance(error, Full) or (isinstance(error, OSError) and error.errno in FULL)
-    return (StorageFull if full else OurFault)(detail=f"{type(error).__name__}: {error}")
+    return (StorageFull if is_full(error) else OurFault)(detail=f"{type(error).__name__}: {error}")
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether it says that a disk is full."""
+    return isinstance(error, Full) or (isinstance(error, OSError) and error.errno in _FULL)
 
 
 def ours(work: Callable[_P, Coroutine[Any, Any, _T]]) -> Callable[_P, Coroutine[Any, Any, _T]]:

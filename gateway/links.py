@@ -6,15 +6,13 @@ is for typing beside the notice's reference. Also here: the stateless nonces of 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import secrets
 from datetime import datetime, timedelta
 
 _ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"  # no 0 O 1 I L U: for reading aloud and typing
-_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"  # RFC 4648 6, in lower case
-_PAIRS = [a + b for a in _BASE32 for b in _BASE32]
-"""Two characters of base32 at a time, by ten bits: base64.b32encode is dear for what each letter needs."""
 NONCE_LIFE = timedelta(hours=12)
 
 
@@ -45,8 +43,7 @@ class Links:
 
     def token(self, letter_id: str, generation: int) -> str:
         """The link token of a letter: 32 characters a-z2-7."""
-        number = int.from_bytes(self._mac("token", letter_id, str(generation))[:20], "big")
-        return "".join([_PAIRS[number >> shift & 1023] for shift in range(150, -1, -10)])
+        return base64.b32encode(self._mac("token", letter_id, str(generation))[:20]).decode().lower()
 
     def access_code(self, letter_id: str, generation: int) -> str:
         """The code to type beside the reference: 12 characters, 59 bits."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol, cast
 
 from tortoise.connection import get_connection
@@ -25,7 +26,7 @@ _MOST = 64
 """Rows of one statement on SQLite."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Insert:
     """Columns of a table to insert into; the others have a default or number themselves."""
 
@@ -48,8 +49,7 @@ class Insert:
 
     def check(self, rows: Sequence[Values]) -> None:
         """Raises ValidationError for a text that PostgreSQL would not take; SQLite takes any."""
-        limits = _LIMITS.get(self.table) or _LIMITS.setdefault(self.table, self._limits())
-        for position, longest in limits:
+        for position, longest in self._limits:
             for row in rows:
                 if row[position] is not None and len(row[position]) > longest:
                     raise ValidationError(f"{self.table.__name__}.{self.columns[position]}: too long")
@@ -61,12 +61,12 @@ class Insert:
     def _fields(self) -> list[Field[Any]]:
         return [self.table._meta.fields_map[name] for name in self.columns]  # noqa: SLF001 - the ORM's name for it
 
+    @cached_property
     def _limits(self) -> list[tuple[int, int]]:
+        """(position, longest text) of its texts."""
         return [(at, found.max_length) for at, found in enumerate(self._fields()) if isinstance(found, CharField)]
 
 
-_LIMITS: dict[type[Model], list[tuple[int, int]]] = {}
-"""(position, longest text) of a table's texts."""
 Rows = tuple[Insert, Sequence[Values]]
 """Rows on their way into a table: values in the order of its columns."""
 
@@ -126,12 +126,12 @@ def _of_rows(given: Sequence[Rows]) -> Iterator[Statement]:
             at += number
 
 
-_OF_ARRAYS: dict[tuple[type[Model], ...], str] = {}
+_OF_ARRAYS: dict[tuple[Insert, ...], str] = {}
 
 
 def _of_arrays(given: Sequence[Rows]) -> tuple[str, list[Any]]:
     """One statement for several tables; a table stands in it once."""
-    key = tuple(into.table for into, _ in given)
+    key = tuple(into for into, _ in given)
     if key not in _OF_ARRAYS:
         parts, number = [], 1
         for into, _ in given:

@@ -108,9 +108,8 @@ def read_rcpt(address: str, letters_domain: str, dedicated_address: str) -> Enco
 def _read_ours(local: str, domain: str, letters_domain: str, dedicated_address: str) -> Encoded | Dedicated | None:
     own_local, own_domain = split(dedicated_address)
     text = unquote(local)
-    if (
-        domain == letters_domain and "=" in text
-    ):  # before the tags: no tag holds "=", a recipient's own part may hold "+"
+    # Before the tags: no tag holds "=", a recipient's own part may hold "+".
+    if domain == letters_domain and "=" in text:
         return _read_encoded(text, letters_domain, own_local, own_domain)
     name, *tags = text.split("+")
     if domain != own_domain or name.lower() != own_local.lower():

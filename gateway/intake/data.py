@@ -8,12 +8,12 @@ wrong is said after the real end, so that no content is ever taken for commands.
 from __future__ import annotations
 
 import asyncio
-import errno
 from typing import Protocol
 
 import structlog
 
-from gateway.core.errors import BadContent, OurFault, PliError, StorageFull, TooBig
+from gateway.core.errors import BadContent, PliError, TooBig
+from gateway.faults import fault
 from gateway.intake.inbox import Gone, Inbox
 
 _END = b"\r\n.\r\n"
@@ -23,7 +23,6 @@ _SMALL = 1024 * 1024
 """Up to here a sink takes a piece in the loop; a longer mail may touch the disk and is written by a thread."""
 _PATIENCE = 4
 _LEAST_PATIENCE = 256 * 1024 * 1024
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _log = structlog.get_logger("intake")
 
 
@@ -143,5 +142,5 @@ class _Writer:
             else:
                 await asyncio.to_thread(self._sink.write, data)
         except OSError as error:
-            self._error = (StorageFull if error.errno in _FULL else OurFault)(detail=str(error))
+            self._error = fault(error)
             _log.error("cannot store content", reason=type(self._error).__name__, detail=str(error))

@@ -6,7 +6,6 @@ Not here: the protocol (session.py, data.py), how a mail is understood (deposits
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ from gateway.core.errors import BadRecipient, Deferred, NullMx, OurFault, Refuse
 from gateway.deposits import Deposits
 from gateway.dispatch.bounce import read_bounce
 from gateway.dispatch.route import Router
-from gateway.faults import ours
+from gateway.faults import fault, ours
 from gateway.identity.accounts import Accounts
 from gateway.intake.desk import Account, Envelope, Origin, Receipt
 from gateway.office import Office
@@ -33,7 +32,6 @@ from storage.blobs import Spool
 from storage.rows import IntentRow
 
 _log = structlog.get_logger("door")
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _MANY = 64
 """So many of the largest messages do not come within _FRESH: a disk with room for them is not looked at mail by mail."""
 _FRESH = 1.0
@@ -110,7 +108,7 @@ class Door:
             await self.rejections.record(account, envelope, origin, spool, error)
             raise
         except OSError as error:
-            raise (StorageFull if error.errno in _FULL else OurFault)(detail=str(error)) from error
+            raise fault(error) from error
         _log.info("deposit", deposit=receipt.deposit, letters=len(receipt.letters), held=receipt.held, size=spool.size)
         return receipt
 

@@ -8,7 +8,6 @@ see or that can go wrong is decided here and in session.py. Not here: what the v
 from __future__ import annotations
 
 import asyncio
-import errno
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import structlog
 from aiosmtpd.smtp import SMTP
 
 from gateway.core.errors import OurFault, PliError, StorageFull
+from gateway.faults import is_full
 from gateway.intake.desk import Desk
 from gateway.intake.inbox import Gone, Inbox, LineTooLong
 from gateway.intake.syntax import BadSyntax
@@ -31,7 +31,6 @@ _LINGER = 10.0
 _HANDSHAKE = 30.0
 _SHUTDOWN = 5.0
 _OTHER_PROTOCOLS = frozenset({"GET", "POST", "PUT", "CONNECT", "OPTIONS", "HEAD", "SSH-2.0-"})
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _log = structlog.get_logger("intake")
 
 
@@ -199,8 +198,7 @@ class Wire(SMTP):
             return
         if not isinstance(error, PliError):
             _log.error("session error", peer=self.peer, listener=self.terms.listener, exc_info=error)
-            full = isinstance(error, OSError) and error.errno in _FULL
-            error = (StorageFull if full else OurFault)()
+            error = (StorageFull if is_full(error) else OurFault)()
         if error.detail:
             _log.warning("not taken", peer=self.peer, reply=error.smtp_reply, detail=error.detail)
         self.reply(error.smtp_reply)
