@@ -24,7 +24,8 @@ def _path(settings: Settings) -> Path:
 def announce(settings: Settings, ready: Mapping[str, Any]) -> None:
     """Print the ready line and write data_dir/ready.json."""
     write(settings, ready)
-    print(json.dumps(ready), flush=True)
+    # With its end in one write, also where Python does not buffer: the workers log to the same pipe as a rule.
+    print(json.dumps(ready) + "\n", end="", flush=True)
 
 
 def write(settings: Settings, ready: Mapping[str, Any]) -> None:
